@@ -1,0 +1,75 @@
+import type { Task } from './task.js'
+
+/** In braces, so that on a Redis cluster every key of the runtime lives in one slot and scripts may touch them together. */
+export const REDIS_PREFIX = '{agirunner}'
+export const DEFAULT_QUEUE = 'agirunner'
+/** A task's keys outlive its end by this much: 7 days, in seconds. */
+export const RETENTION_SECONDS = 7 * 24 * 3600
+/** How long an attempt's lease and a worker's heartbeat last without renewal, in milliseconds. */
+export const LEASE_MS = 15_000
+
+/** BullMQ serves 0 first, then 1 upward. */
+export const PRIORITIES: Readonly<Record<Task['priority'], number>> = { critical: 0, high: 10, normal: 20, low: 30 }
+
+/** What a BullMQ job of the runtime holds: the task as it was sent, nothing derived from it. */
+export interface TaskJobData {
+  readonly task: unknown
+  readonly createdAt: string
+  readonly traceparent: string | null
+}
+
+/** Every Redis key and channel of the runtime for one queue; BullMQ's own are below `{agirunner}:<queue>`. */
+export interface RedisNames {
+  /** Hash: hash, task, createdAt, fence, attempt, eventSeq, state, started, and `attempt:<n>` with an AttemptRecord. */
+  record(taskId: string): string
+  /** String: the TaskResult. Written once. */
+  result(taskId: string): string
+  /** Stream: one LogEntry in field `e` per entry, its id `<seq>-0`; the last entry has the field `end` instead. */
+  log(taskId: string): string
+  /** Stream: one event without its seq in field `e`, its id `<seq>-0`. */
+  events(taskId: string): string
+  /** String: the reason why it was canceled. */
+  cancel(taskId: string): string
+  /** String: the fence of the running attempt; expires when its worker stops renewing it. */
+  lease(taskId: string): string
+  /** String: counts fences over all tasks of the queue. */
+  readonly fence: string
+  /** Channel: a message is the taskId whose cancel key was set. */
+  readonly cancelChannel: string
+  /** Channel: a message is the taskId whose result was written. */
+  readonly doneChannel: string
+  /** Set of worker ids; each has a WorkerRecord at `worker(id)`. */
+  readonly workers: string
+  /** String: a worker's WorkerRecord; expires when it stops renewing it. */
+  worker(workerId: string): string
+}
+
+export function redisNames(queue: string): RedisNames {
+  const base = `${REDIS_PREFIX}:rt:${queue}`
+  return {
+    record: taskId => `${base}:task:${taskId}`,
+    result: taskId => `${base}:result:${taskId}`,
+    log: taskId => `${base}:log:${taskId}`,
+    events: taskId => `${base}:events:${taskId}`,
+    cancel: taskId => `${base}:cancel:${taskId}`,
+    lease: taskId => `${base}:lease:${taskId}`,
+    fence: `${base}:fence`,
+    cancelChannel: `${base}:canceled`,
+    doneChannel: `${base}:done`,
+    workers: `${base}:workers`,
+    worker: workerId => `${base}:worker:${workerId}`,
+  }
+}
+
+/** What a worker says of itself, renewed with its heartbeat. */
+export interface WorkerRecord {
+  readonly id: string
+  readonly host: string
+  readonly pid: number
+  readonly startedAt: string
+  readonly state: 'executing' | 'idle' | 'draining'
+  readonly concurrency: number
+  readonly running: readonly string[]
+  readonly strategy: string
+  readonly engine: string
+}

@@ -1,0 +1,116 @@
+/**
+ * The Redis side of the contract: each change that must be all or nothing is one Lua script, shared by every program
+ * that speaks to the same keys. All keys are in one slot (see names.ts).
+ */
+
+/**
+ * Registers a task under its taskId.
+ * KEYS record, events · ARGV hash, task JSON, createdAt, queued event JSON
+ * @returns `created`, `same` or `conflict`
+ */
+export const ENQUEUE = `
+local known = redis.call('HGET', KEYS[1], 'hash')
+if known then
+  if known == ARGV[1] then return 'same' end
+  return 'conflict'
+end
+redis.call('HSET', KEYS[1], 'hash', ARGV[1], 'task', ARGV[2], 'createdAt', ARGV[3], 'state', 'queued')
+local seq = redis.call('HINCRBY', KEYS[1], 'eventSeq', 1)
+redis.call('XADD', KEYS[2], seq .. '-0', 'e', ARGV[4])
+return 'created'
+`
+
+/**
+ * Starts an attempt: takes the next fence and the lease, unless the task is finished or another attempt holds the lease.
+ * KEYS record, result, lease, fence counter · ARGV worker id, startedAt, lease in ms
+ * @returns `['finished']`, `['leased', ms left]` or `['started', fence, attempt]`
+ */
+export const BEGIN_ATTEMPT = `
+if redis.call('EXISTS', KEYS[2]) == 1 then return {'finished'} end
+local left = redis.call('PTTL', KEYS[3])
+if left > 0 then return {'leased', left} end
+local fence = redis.call('INCR', KEYS[4])
+local attempt = redis.call('HINCRBY', KEYS[1], 'attempt', 1)
+redis.call('HSET', KEYS[1], 'fence', fence, 'state', 'running', 'started', '0', 'attempt:' .. attempt, cjson.encode({
+  attempt = attempt, fence = fence, worker = ARGV[1], startedAt = ARGV[2], finishedAt = cjson.null, failure = cjson.null
+}))
+redis.call('SET', KEYS[3], fence, 'PX', ARGV[3])
+return {'started', fence, attempt}
+`
+
+/**
+ * Renews the lease of an attempt that is still the current one.
+ * KEYS record, lease · ARGV fence, lease in ms
+ * @returns 1, or 0 when a later attempt has taken over
+ */
+export const RENEW_LEASE = `
+if redis.call('HGET', KEYS[1], 'fence') ~= ARGV[1] then return 0 end
+redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[2])
+return 1
+`
+
+/**
+ * Ends an attempt without ending the task, so that another can follow.
+ * KEYS record, lease · ARGV fence, attempt, attempt JSON
+ * @returns 1, or 0 when a later attempt has taken over
+ */
+export const END_ATTEMPT = `
+if redis.call('HGET', KEYS[1], 'fence') ~= ARGV[1] then return 0 end
+redis.call('HSET', KEYS[1], 'attempt:' .. ARGV[2], ARGV[3], 'state', 'queued')
+redis.call('DEL', KEYS[2])
+return 1
+`
+
+/**
+ * Appends events, each with the next seq of its task.
+ * KEYS record, events · ARGV fence (empty: none is compared), then event JSON texts
+ * @returns how many were written; 0 when a later attempt has taken over
+ */
+export const APPEND_EVENTS = `
+if ARGV[1] ~= '' and redis.call('HGET', KEYS[1], 'fence') ~= ARGV[1] then return 0 end
+for i = 2, #ARGV do
+  local seq = redis.call('HINCRBY', KEYS[1], 'eventSeq', 1)
+  redis.call('XADD', KEYS[2], seq .. '-0', 'e', ARGV[i])
+end
+return #ARGV - 1
+`
+
+/**
+ * Writes the one result of a task, if the writer's attempt is still the current one.
+ * KEYS record, result, events, log, lease, cancel · ARGV fence, result JSON, last event JSON, attempt, attempt JSON
+ * (empty: none), retention in seconds, done channel, taskId
+ * @returns `written`, `exists` or `stale`
+ */
+export const FINISH = `
+if redis.call('EXISTS', KEYS[2]) == 1 then return 'exists' end
+if redis.call('HGET', KEYS[1], 'fence') ~= ARGV[1] then return 'stale' end
+if ARGV[5] ~= '' then redis.call('HSET', KEYS[1], 'attempt:' .. ARGV[4], ARGV[5]) end
+redis.call('HSET', KEYS[1], 'state', 'finished')
+redis.call('SET', KEYS[2], ARGV[2])
+local seq = redis.call('HINCRBY', KEYS[1], 'eventSeq', 1)
+redis.call('XADD', KEYS[3], seq .. '-0', 'e', ARGV[3])
+redis.call('XADD', KEYS[4], '*', 'end', '1')
+redis.call('DEL', KEYS[5])
+for i = 1, 4 do redis.call('EXPIRE', KEYS[i], ARGV[6]) end
+redis.call('EXPIRE', KEYS[6], ARGV[6])
+redis.call('PUBLISH', ARGV[7], ARGV[8])
+return 'written'
+`
+
+/**
+ * Asks for a task to be canceled; the first reason stays.
+ * KEYS record, result, cancel, events · ARGV reason, channel, taskId, event JSON
+ * @returns `unknown`, `finished`, `requested` or `already`
+ */
+export const CANCEL = `
+if redis.call('EXISTS', KEYS[1]) == 0 then return 'unknown' end
+if redis.call('EXISTS', KEYS[2]) == 1 then return 'finished' end
+local first = redis.call('SET', KEYS[3], ARGV[1], 'NX')
+if first then
+  local seq = redis.call('HINCRBY', KEYS[1], 'eventSeq', 1)
+  redis.call('XADD', KEYS[4], seq .. '-0', 'e', ARGV[4])
+end
+redis.call('PUBLISH', ARGV[2], ARGV[3])
+if first then return 'requested' end
+return 'already'
+`
