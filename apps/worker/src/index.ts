@@ -1,1 +1,1 @@
-export {}
+export { ConfigError, readConfig } from './config.js'

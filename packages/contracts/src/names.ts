@@ -20,7 +20,10 @@ export interface TaskJobData {
 
 /** Every Redis key and channel of the runtime for one queue; BullMQ's own are below `{agirunner}:<queue>`. */
 export interface RedisNames {
-  /** Hash: hash, task, createdAt, fence, attempt, eventSeq, state, started, and `attempt:<n>` with an AttemptRecord. */
+  /**
+   * Hash: hash, task, createdAt, fence, attempt, eventSeq, state, `attempt:<n>` with an AttemptRecord, and
+   * `ran:<n>` once its first command ran.
+   */
   record(taskId: string): string
   /** String: the TaskResult. Written once. */
   result(taskId: string): string
@@ -34,6 +37,8 @@ export interface RedisNames {
   lease(taskId: string): string
   /** String: counts fences over all tasks of the queue. */
   readonly fence: string
+  /** String: a random id of this queue in this Redis; it marks what the queue's workers make on an engine. */
+  readonly stack: string
   /** Channel: a message is the taskId whose cancel key was set. */
   readonly cancelChannel: string
   /** Channel: a message is the taskId whose result was written. */
@@ -54,6 +59,7 @@ export function redisNames(queue: string): RedisNames {
     cancel: taskId => `${base}:cancel:${taskId}`,
     lease: taskId => `${base}:lease:${taskId}`,
     fence: `${base}:fence`,
+    stack: `${base}:stack`,
     cancelChannel: `${base}:canceled`,
     doneChannel: `${base}:done`,
     workers: `${base}:workers`,

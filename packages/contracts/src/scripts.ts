@@ -31,11 +31,34 @@ local left = redis.call('PTTL', KEYS[3])
 if left > 0 then return {'leased', left} end
 local fence = redis.call('INCR', KEYS[4])
 local attempt = redis.call('HINCRBY', KEYS[1], 'attempt', 1)
-redis.call('HSET', KEYS[1], 'fence', fence, 'state', 'running', 'started', '0', 'attempt:' .. attempt, cjson.encode({
+redis.call('HSET', KEYS[1], 'fence', fence, 'state', 'running', 'attempt:' .. attempt, cjson.encode({
   attempt = attempt, fence = fence, worker = ARGV[1], startedAt = ARGV[2], finishedAt = cjson.null, failure = cjson.null
 }))
 redis.call('SET', KEYS[3], fence, 'PX', ARGV[3])
 return {'started', fence, attempt}
+`
+
+/**
+ * Takes the next fence of a task that no attempt is running, so that its result can be written without one.
+ * KEYS record, result, lease, fence counter
+ * @returns the fence, or 0 when the task is finished or running
+ */
+export const TAKE_FENCE = `
+if redis.call('EXISTS', KEYS[2], KEYS[3]) > 0 then return 0 end
+local fence = redis.call('INCR', KEYS[4])
+redis.call('HSET', KEYS[1], 'fence', fence)
+return fence
+`
+
+/**
+ * Notes that an attempt's first command runs: from here on it counts.
+ * KEYS record · ARGV fence, attempt
+ * @returns 1, or 0 when a later attempt has taken over
+ */
+export const MARK_RAN = `
+if redis.call('HGET', KEYS[1], 'fence') ~= ARGV[1] then return 0 end
+redis.call('HSET', KEYS[1], 'ran:' .. ARGV[2], '1')
+return 1
 `
 
 /**
@@ -62,6 +85,19 @@ return 1
 `
 
 /**
+ * Forgets an attempt whose worker gives the task back to the queue.
+ * KEYS record, lease · ARGV fence, attempt
+ * @returns 1, or 0 when a later attempt has taken over
+ */
+export const GIVE_BACK = `
+if redis.call('HGET', KEYS[1], 'fence') ~= ARGV[1] then return 0 end
+redis.call('HDEL', KEYS[1], 'attempt:' .. ARGV[2], 'ran:' .. ARGV[2])
+redis.call('HSET', KEYS[1], 'state', 'queued')
+redis.call('DEL', KEYS[2])
+return 1
+`
+
+/**
  * Appends events, each with the next seq of its task.
  * KEYS record, events · ARGV fence (empty: none is compared), then event JSON texts
  * @returns how many were written; 0 when a later attempt has taken over
@@ -73,6 +109,17 @@ for i = 2, #ARGV do
   redis.call('XADD', KEYS[2], seq .. '-0', 'e', ARGV[i])
 end
 return #ARGV - 1
+`
+
+/**
+ * Appends log entries under their own seq; one that is there already is passed over, so a batch may be sent again.
+ * KEYS record, log · ARGV fence, then pairs of seq and entry JSON
+ * @returns 1, or 0 when a later attempt has taken over
+ */
+export const APPEND_LOG = `
+if redis.call('HGET', KEYS[1], 'fence') ~= ARGV[1] then return 0 end
+for i = 2, #ARGV, 2 do redis.pcall('XADD', KEYS[2], ARGV[i] .. '-0', 'e', ARGV[i + 1]) end
+return 1
 `
 
 /**

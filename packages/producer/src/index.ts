@@ -1,1 +1,12 @@
-export {}
+export type { Enqueued } from './enqueue.js'
+export {
+  PatchUnavailableError,
+  ProducerClosedError,
+  ProducerError,
+  RedisUnavailableError,
+  TaskConflictError,
+  UnknownTaskError,
+} from './errors.js'
+export type { FollowOptions } from './follow.js'
+export type { SendableTask } from './prepare.js'
+export { createProducer, type Producer, type ProducerOptions } from './producer.js'

@@ -1,0 +1,118 @@
+import type { EventType, NewEvent, Phase, Timings } from '@agirunner/contracts'
+import { monotonicMs } from './support/lifecycle.js'
+
+/** Phases of an attempt in their order; an attempt may leave some out, and never goes back. */
+const ORDER: readonly Phase[] = [
+  'queued',
+  'workspace',
+  'image',
+  'create',
+  'start',
+  'bootstrap',
+  'run',
+  'capture',
+  'report',
+  'cleanup',
+]
+
+/** Where an attempt's events go; it must not throw. */
+export type EmitEvent = (event: NewEvent) => void
+
+/**
+ * Where an attempt is and how long each phase took. `enter` is the one door: each change of phase is checked, timed
+ * and emitted as events there.
+ */
+export class AttemptState {
+  readonly taskId: string
+  readonly attempt: number
+  readonly #emit: EmitEvent
+  readonly #durations = new Map<Phase, number>()
+  #phase: Phase = 'queued'
+  #since = monotonicMs()
+  #ran = false
+
+  constructor(options: { taskId: string; attempt: number; queuedMs: number; emit: EmitEvent }) {
+    this.taskId = options.taskId
+    this.attempt = options.attempt
+    this.#emit = options.emit
+    this.#durations.set('queued', options.queuedMs)
+    if (options.attempt === 1) this.#event('phase.finished', { durationMs: options.queuedMs })
+    this.#event('attempt.started', {})
+  }
+
+  get phase(): Phase {
+    return this.#phase
+  }
+
+  /** Whether the task's first command was started. */
+  get ran(): boolean {
+    return this.#ran
+  }
+
+  /** @throws Error when the attempt would go back: that is a defect of the caller's */
+  enter(phase: Phase): void {
+    if (ORDER.indexOf(phase) <= ORDER.indexOf(this.#phase)) {
+      throw new Error(`attempt of ${this.taskId}: phase "${phase}" can't follow "${this.#phase}"`)
+    }
+    this.#finishPhase()
+    this.#phase = phase
+    this.#since = monotonicMs()
+    if (phase === 'run') this.#ran = true
+    this.#event('phase.started', {})
+  }
+
+  /** Enters `phase` unless the attempt is there or further. */
+  reach(phase: Phase): void {
+    if (ORDER.indexOf(phase) > ORDER.indexOf(this.#phase)) this.enter(phase)
+  }
+
+  progress(data: Record<string, unknown>): void {
+    this.#event('phase.progress', data)
+  }
+
+  logTruncated(data: Record<string, unknown>): void {
+    this.#event('log.truncated', data)
+  }
+
+  /** Ends the last phase; `outcome` is told with the attempt's end. */
+  finish(outcome: Record<string, unknown>): void {
+    this.#finishPhase()
+    this.#event('attempt.finished', outcome)
+  }
+
+  /** Durations of the phases so far, null where one was not reached; the running phase counts up to now. */
+  timings(): Timings {
+    const at = (phase: Phase) =>
+      this.#durations.get(phase) ?? (phase === this.#phase ? monotonicMs() - this.#since : null)
+    return {
+      queuedMs: at('queued'),
+      workspaceMs: at('workspace'),
+      imageMs: at('image'),
+      createMs: at('create'),
+      startMs: at('start'),
+      bootstrapMs: at('bootstrap'),
+      runMs: at('run'),
+      captureMs: at('capture'),
+      reportMs: at('report'),
+    }
+  }
+
+  #finishPhase(): void {
+    if (this.#durations.has(this.#phase)) return
+    const durationMs = monotonicMs() - this.#since
+    this.#durations.set(this.#phase, durationMs)
+    this.#event('phase.finished', { durationMs })
+  }
+
+  #event(type: EventType, data: Record<string, unknown>): void {
+    this.#emit({
+      version: 1,
+      taskId: this.taskId,
+      attempt: this.attempt,
+      at: new Date().toISOString(),
+      type,
+      phase: this.#phase,
+      data,
+    })
+  }
+}

@@ -1,0 +1,121 @@
+import { join } from 'node:path'
+import { pathToFileURL } from 'node:url'
+import type { Changes, LogSummary, RedisNames, StepResult } from '@agirunner/contracts'
+import type { Redis } from 'ioredis'
+import type { AttemptState } from '../attempt-state.js'
+import type { Exit, RunningContainer } from '../execution/running-container.js'
+import type { AcceptedTask } from '../intake/accepted-task.js'
+import type { WorkspacePlan } from '../workspace/plan.js'
+import { artifactFolder } from './artifacts.js'
+import { LogCapture } from './log-capture.js'
+import { LogStream } from './log-stream.js'
+import { type Output, readOutput } from './output.js'
+
+/** Everything that a run leaves behind, read after the container has ended. */
+export interface CapturedOutputs {
+  readonly exit: Exit
+  readonly steps: readonly StepResult[]
+  readonly logs: LogSummary
+  readonly changes: Changes | null
+  readonly output: Output
+  /** Whether the task printed more than the operator allows. */
+  readonly overLogCeiling: boolean
+}
+
+/** Reads the change of a workspace and writes it as a patch. */
+export type CaptureChanges = (options: {
+  plan: WorkspacePlan
+  patchFile: string
+  signal: AbortSignal
+}) => Promise<{ changes: Omit<Changes, 'patch'>; patch: { sizeBytes: number; sha256: string } | null }>
+
+export interface CaptureOptions {
+  readonly redis: Redis
+  readonly names: RedisNames
+  readonly dataDir: string
+  readonly logCeilingBytes: number
+  readonly captureChanges: CaptureChanges
+}
+
+/** One attempt's capture: follows the log from the start, reads the rest at the end. */
+export class Capture {
+  readonly #options: CaptureOptions
+  readonly #accepted: AcceptedTask
+  readonly #container: RunningContainer
+  readonly #state: AttemptState
+  readonly #folder: string
+  readonly #log: LogCapture
+
+  static async follow(
+    options: CaptureOptions,
+    accepted: AcceptedTask,
+    container: RunningContainer,
+    state: AttemptState,
+  ): Promise<Capture> {
+    const folder = await artifactFolder(options.dataDir, accepted)
+    const { task } = accepted
+    const stream = await LogStream.open(options.redis, options.names, { ...accepted, taskId: task.taskId })
+    const log = await LogCapture.open({
+      folder: container.plan.slot.log,
+      file: join(folder, 'log'),
+      stream,
+      steps: task.run.steps?.map(step => step.name) ?? [],
+      limitBytes: task.limits.logBytes,
+      ceilingBytes: options.logCeilingBytes,
+      onTruncated: bytes => state.logTruncated({ limitBytes: bytes }),
+      onCeiling: () => container.stop('limit'),
+    })
+    return new Capture(options, accepted, container, state, folder, log)
+  }
+
+  private constructor(
+    options: CaptureOptions,
+    accepted: AcceptedTask,
+    container: RunningContainer,
+    state: AttemptState,
+    folder: string,
+    log: LogCapture,
+  ) {
+    this.#options = options
+    this.#accepted = accepted
+    this.#container = container
+    this.#state = state
+    this.#folder = folder
+    this.#log = log
+  }
+
+  /**
+   * Reads what the ended container left, whatever ended it.
+   *
+   * @throws TaskFailure `capture.failed`
+   */
+  async seal(exit: Exit, signal: AbortSignal): Promise<CapturedOutputs> {
+    this.#state.enter('capture')
+    const { plan } = this.#container
+    const [logs, changes, output] = await Promise.all([
+      this.#log.finish(),
+      this.#accepted.task.capture.changes === 'none' ? null : this.#changes(plan, signal),
+      readOutput(plan.slot.output),
+    ])
+    return { exit, steps: this.#steps(exit), logs, changes, output, overLogCeiling: this.#log.overCeiling }
+  }
+
+  /** Stops following, for an attempt that will not be reported. */
+  async abandon(): Promise<void> {
+    await this.#log.abandon()
+  }
+
+  async #changes(plan: WorkspacePlan, signal: AbortSignal): Promise<Changes> {
+    const patchFile = join(this.#folder, 'changes.patch')
+    const { changes, patch } = await this.#options.captureChanges({ plan, patchFile, signal })
+    return { ...changes, patch: patch && { uri: pathToFileURL(patchFile).href, ...patch } }
+  }
+
+  #steps(exit: Exit): StepResult[] {
+    const marks = new Map(exit.marks.steps.map(step => [step.index, step]))
+    return (this.#accepted.task.run.steps ?? []).map(({ name }, index) => {
+      const mark = marks.get(index)
+      return { name, exitCode: mark?.exitCode ?? null, durationMs: mark?.durationMs ?? null }
+    })
+  }
+}

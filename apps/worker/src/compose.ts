@@ -1,0 +1,278 @@
+import { randomUUID } from 'node:crypto'
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
+import {
+  REDIS_PREFIX,
+  type RedisNames,
+  redisNames,
+  type TaskJobData,
+  type WorkerRecord,
+} from '@agirunner/contracts'
+import { DelayedError, type Job, Queue, UnrecoverableError, WaitingError, Worker } from 'bullmq'
+import type { Redis } from 'ioredis'
+import { createChangesCapture } from './capture/changes/index.js'
+import { Reaper } from './cleanup/reaper.js'
+import { sweepArtifacts } from './cleanup/retention.js'
+import type { Config } from './config.js'
+import { cancelWaiting, type ConsumeOptions, consume } from './consume.js'
+import { dockerEngine } from './engine/docker/docker-engine.js'
+import type { ContainerEngine, EngineInfo } from './engine/engine.js'
+import type { Owner } from './engine/labels.js'
+import { OPEN_NETWORK } from './execution/container-spec.js'
+import { Execution } from './execution/execution.js'
+import { CATALOG } from './execution/images.js'
+import { Cancellations } from './intake/cancellations.js'
+import { startHeartbeat } from './intake/heartbeat.js'
+import { TaskRecords } from './intake/records.js'
+import { hostId, newWorkerId } from './support/identity.js'
+import { ReleaseStack, sleep } from './support/lifecycle.js'
+import { type Log, messageOf } from './support/log.js'
+import { connectRedis } from './support/redis.js'
+import { createWorkspaces, probeStrategy } from './workspace/index.js'
+
+/** Redelivery of a dead worker's job after about 9 s; equal on every worker, because any of them may find it. */
+const BULLMQ = { lockDuration: 10_000, stalledInterval: 5_000, maxStalledCount: 1_000_000 }
+const REAP_MS = 10_000
+const SWEEP_MS = 10 * 60_000
+/** A task of a newer version is offered again after this long. */
+const NEWER_MS = 30_000
+
+export interface RunningWorker {
+  readonly id: string
+  readonly strategy: string
+  /** Stops claiming, lets tasks end for the drain time, gives the rest back, and releases everything. */
+  drain(): Promise<void>
+  /** Gives the running tasks back now. */
+  hurry(): void
+}
+
+/**
+ * Builds the worker from its parts and starts it. The only place that knows which adapter stands behind which
+ * interface.
+ *
+ * @throws TaskFailure `engine.unavailable` when there is no engine to work with
+ */
+export async function startWorker(config: Config, log: Log): Promise<RunningWorker> {
+  const release = new ReleaseStack((what, error) => log.warn('release failed', { what, reason: messageOf(error) }))
+  try {
+    return await compose(config, log, release)
+  } catch (error) {
+    await release.all()
+    throw error
+  }
+}
+
+async function compose(config: Config, log: Log, release: ReleaseStack): Promise<RunningWorker> {
+  for (const folder of ['slots', 'artifacts', 'snapshots']) {
+    await mkdir(join(config.dataDir, folder), { recursive: true, mode: 0o711 })
+  }
+  const engine = dockerEngine(config.engine)
+  const info = await engine.info()
+  const names = redisNames(config.queue)
+  const redis = connectRedis(config.redisUrl, log)
+  release.defer('redis', async () => redis.disconnect())
+  const owner: Owner = { worker: newWorkerId(), host: hostId(), stack: await stackOf(redis, names) }
+  const records = new TaskRecords(redis, names)
+
+  const workspaces = await makeWorkspaces(config, engine, owner, release, log)
+  const changes = createChangesCapture()
+  release.defer('changes capture', () => changes.close())
+  const execution = new Execution({
+    engine,
+    info,
+    owner,
+    allowRootProfile: config.allowRootProfile,
+    beforeRun: async accepted => {
+      await records.markRan(accepted.task.taskId, accepted.fence, accepted.attempt)
+    },
+  })
+
+  const queue = new Queue(config.queue, { connection: redis.duplicate(), prefix: REDIS_PREFIX })
+  queue.on('error', () => undefined)
+  release.defer('queue', () => queue.close())
+  const cancellations = new Cancellations({
+    subscriber: redis.duplicate(),
+    names,
+    records,
+    onElsewhere: taskId => void cancelQueued(queue, taskId, consumeOptions).catch(error => log.warn('cancel failed', { reason: messageOf(error) })),
+  })
+  release.defer('cancellations', () => cancellations.close())
+
+  const drained = new AbortController()
+  const consumeOptions: ConsumeOptions = {
+    rooms: {
+      workspaces: workspaces.room,
+      execution,
+      capture: {
+        redis,
+        names,
+        dataDir: config.dataDir,
+        logCeilingBytes: config.logCeilingBytes,
+        captureChanges: options => changes.capture(options),
+      },
+      leaked: (what, error) => log.warn('cleanup failed, the reaper will try again', { what, reason: messageOf(error) }),
+    },
+    records,
+    cancellations,
+    secrets: config,
+    worker: { id: owner.worker, host: owner.host },
+    log,
+    drained: drained.signal,
+  }
+
+  const status = { running: new Set<string>(), draining: false }
+  const describe = () => workerRecord(config, owner, info, workspaces.strategy, status)
+  const heartbeat = release.own(await startHeartbeat({ redis, names, log, describe }), 'heartbeat')
+  await cancellations.start(names)
+  release.defer('open network', () => engine.removeNetwork(OPEN_NETWORK))
+  await startReaper({ engine, owner, config, log, redis, names }, release)
+  const worker = startConsuming(config, redis, consumeOptions, status, log)
+  release.defer('consumer', () => worker.close(true))
+  log.info('worker ready', { worker: owner.worker, engine: `${info.name} ${info.version}`, strategy: workspaces.strategy, why: workspaces.why, concurrency: config.concurrency, queue: config.queue })
+  return {
+    id: owner.worker,
+    strategy: workspaces.strategy,
+    hurry: () => drained.abort(),
+    drain: async () => {
+      status.draining = true
+      void heartbeat.now().catch(() => undefined)
+      const late = setTimeout(() => drained.abort(), config.drainMs)
+      await worker.close()
+      clearTimeout(late)
+      await release.all()
+    },
+  }
+}
+
+async function makeWorkspaces(config: Config, engine: ContainerEngine, owner: Owner, release: ReleaseStack, log: Log) {
+  const probed =
+    config.strategy === 'auto'
+      ? await probeStrategy(engine, { image: CATALOG['debian-base'] ?? '', owner, dataDir: config.dataDir })
+      : { strategy: config.strategy, why: 'set by AGIRUNNER_STRATEGY' }
+  const room = createWorkspaces({
+    dataDir: config.dataDir,
+    engine,
+    owner,
+    strategy: probed.strategy,
+    allowPrivate: config.gitAllowPrivate,
+  })
+  release.defer('workspaces', () => room.close())
+  log.info('workspace strategy', probed)
+  return { room, ...probed }
+}
+
+/** Two queues, or two Redis servers, may share an engine: the random id in Redis keeps what they make apart. */
+async function stackOf(redis: Redis, names: RedisNames): Promise<string> {
+  await redis.set(names.stack, randomUUID(), 'NX')
+  return (await redis.get(names.stack)) ?? ''
+}
+
+function workerRecord(
+  config: Config,
+  owner: Owner,
+  info: EngineInfo,
+  strategy: string,
+  status: { running: ReadonlySet<string>; draining: boolean },
+): WorkerRecord {
+  return {
+    id: owner.worker,
+    host: owner.host,
+    pid: process.pid,
+    startedAt: STARTED_AT,
+    state: status.draining ? 'draining' : status.running.size > 0 ? 'executing' : 'idle',
+    concurrency: config.concurrency,
+    running: [...status.running],
+    strategy,
+    engine: `${info.name}, ${info.version}`,
+  }
+}
+
+const STARTED_AT = new Date().toISOString()
+
+async function startReaper(
+  parts: { engine: ContainerEngine; owner: Owner; config: Config; log: Log; redis: Redis; names: RedisNames },
+  release: ReleaseStack,
+): Promise<void> {
+  const { engine, owner, config, log, redis, names } = parts
+  const reaper = new Reaper({
+    engine,
+    owner,
+    dataDir: config.dataDir,
+    log,
+    hasHeartbeat: async id => (await redis.exists(names.worker(id))) === 1,
+  })
+  await reaper.reap()
+  every(REAP_MS, release, log, () => reaper.reap())
+  every(SWEEP_MS, release, log, () => sweepArtifacts(config.dataDir, Date.now()))
+}
+
+/** Repeats `work` with a pause between the end of one round and the next, until released. */
+function every(ms: number, release: ReleaseStack, log: Log, work: () => Promise<unknown>): void {
+  const stop = new AbortController()
+  const loop = (async () => {
+    for (;;) {
+      await sleep(ms, stop.signal)
+      await work().catch(error => log.warn('periodic work failed', { reason: messageOf(error) }))
+    }
+  })().catch(() => undefined)
+  release.defer('periodic work', async () => {
+    stop.abort()
+    await loop
+  })
+}
+
+function startConsuming(
+  config: Config,
+  redis: Redis,
+  options: ConsumeOptions,
+  status: { running: Set<string> },
+  log: Log,
+): Worker<TaskJobData> {
+  const worker = new Worker<TaskJobData>(
+    config.queue,
+    async (job, token) => {
+      const taskId = job.id ?? ''
+      status.running.add(taskId)
+      try {
+        return await processJob(job, token, options)
+      } finally {
+        status.running.delete(taskId)
+      }
+    },
+    { connection: redis.duplicate(), prefix: REDIS_PREFIX, concurrency: config.concurrency, ...BULLMQ },
+  )
+  worker.on('error', error => log.debug('bullmq', { reason: messageOf(error) }))
+  return worker
+}
+
+/** A failed task is a failed job and a succeeded one a completed job; the structured result is beside both. */
+async function processJob(job: Job<TaskJobData>, token: string | undefined, options: ConsumeOptions): Promise<string> {
+  const consumed = await consume(job.id ?? '', job.data, options)
+  switch (consumed.type) {
+    case 'ended':
+      if (consumed.status === 'succeeded') return consumed.status
+      throw new UnrecoverableError(consumed.message)
+    case 'elsewhere':
+      return await outcomeElsewhere(job, options)
+    case 'requeue':
+      await job.moveToWait(token)
+      throw new WaitingError()
+    case 'newer':
+      options.log.warn('a task of a newer version stays in the queue', { taskId: job.id })
+      await job.moveToDelayed(Date.now() + NEWER_MS, token)
+      throw new DelayedError()
+  }
+}
+
+/** The task's result was written by somebody else: the job ends as that says. */
+async function outcomeElsewhere(job: Job<TaskJobData>, { records }: ConsumeOptions): Promise<string> {
+  const result = await records.result(job.id ?? '')
+  if (result === null || result.status === 'succeeded') return 'succeeded'
+  throw new UnrecoverableError(`${result.failure?.code ?? result.status}: ${result.failure?.message ?? ''}`)
+}
+
+async function cancelQueued(queue: Queue<TaskJobData>, taskId: string, options: ConsumeOptions): Promise<void> {
+  const job = (await queue.getJob(taskId)) as Job<TaskJobData> | undefined
+  if (job && (await job.getState()) !== 'active') await cancelWaiting(taskId, job.data, options)
+}
+

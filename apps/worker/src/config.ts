@@ -1,0 +1,118 @@
+import { homedir } from 'node:os'
+import { join } from 'node:path'
+import { DEFAULT_QUEUE, nearest, parseSize } from '@agirunner/contracts'
+import { z } from 'zod'
+
+const boolean = z.enum(['1', 'true', 'yes', '0', 'false', 'no']).transform(value => ['1', 'true', 'yes'].includes(value))
+const size = z.string().transform((value, context) => {
+  try {
+    return parseSize(value)
+  } catch (error) {
+    context.addIssue({ code: 'custom', message: (error as Error).message })
+    return z.NEVER
+  }
+})
+
+/** Every variable that the worker reads, with its default. The README's table is held equal to it by a test. */
+const VARIABLES = {
+  REDIS_URL: z.string().refine(url => /^rediss?:\/\//.test(url), 'must start with redis:// or rediss://'),
+  DOCKER_HOST: z.string().optional(),
+  DOCKER_TLS_VERIFY: z.string().optional(),
+  AGIRUNNER_DATA: z.string().startsWith('/', 'must be an absolute path').optional(),
+  AGIRUNNER_QUEUE: z.string().regex(/^[A-Za-z0-9_-]{1,64}$/, 'may hold letters, digits, "_" and "-"').default(DEFAULT_QUEUE),
+  AGIRUNNER_CONCURRENCY: z.coerce.number().int().min(1).max(1024).default(4),
+  AGIRUNNER_DRAIN_SECONDS: z.coerce.number().min(0).max(24 * 3600).default(30),
+  AGIRUNNER_LOG_LEVEL: z.enum(['error', 'warn', 'info', 'debug']).default('info'),
+  AGIRUNNER_LOG_CEILING: size.prefault('1Gi'),
+  AGIRUNNER_STRATEGY: z.enum(['auto', 'overlay_volume', 'copy']).default('auto'),
+  AGIRUNNER_GIT_ALLOW_PRIVATE: boolean.prefault('no'),
+  AGIRUNNER_ALLOW_ROOT_PROFILE: boolean.prefault('yes'),
+  AGIRUNNER_SECRET_ENV: z.string().default(''),
+  AGIRUNNER_SECRET_ROOT: z.string().startsWith('/', 'must be an absolute path').optional(),
+} as const
+
+/** Variables of other programs of the runtime: known, but not read here. */
+const OF_OTHERS = [
+  'AGIRUNNER_NO_INSTALL',
+  'AGIRUNNER_BASE_IMAGE_PULL',
+  'AGIRUNNER_HOST_ROOTS',
+  'AGIRUNNER_BOARD_HOST',
+  'AGIRUNNER_BOARD_PORT',
+  'AGIRUNNER_BOARD_PASSWORD',
+  'AGIRUNNER_TEST_IMAGE',
+]
+
+export interface Config {
+  readonly redisUrl: string
+  readonly engine: { readonly host: string | null; readonly tls: boolean }
+  readonly dataDir: string
+  readonly queue: string
+  readonly concurrency: number
+  readonly drainMs: number
+  readonly logLevel: 'error' | 'warn' | 'info' | 'debug'
+  readonly logCeilingBytes: number
+  readonly strategy: 'auto' | 'overlay_volume' | 'copy'
+  readonly gitAllowPrivate: boolean
+  readonly allowRootProfile: boolean
+  /** Names of variables that `env:NAME` may read. */
+  readonly secretNames: ReadonlySet<string>
+  readonly secretRoot: string | null
+  /** Reads one of `secretNames`. */
+  readonly readSecret: (name: string) => string | undefined
+  /** What the operator should hear, such as an unknown variable. */
+  readonly warnings: readonly string[]
+}
+
+/** A set-up that the worker can't start with. */
+export class ConfigError extends Error {
+  constructor(problems: readonly string[]) {
+    super(`the configuration is wrong:\n  - ${problems.join('\n  - ')}`)
+    this.name = 'ConfigError'
+  }
+}
+
+/**
+ * Reads the worker's configuration; the only place that looks at the environment.
+ *
+ * @throws ConfigError with every problem
+ */
+export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
+  const parsed = z.object(VARIABLES).safeParse(env)
+  if (!parsed.success) {
+    throw new ConfigError(parsed.error.issues.map(issue => `${issue.path.join('.')}: ${issue.message}`))
+  }
+  const value = parsed.data
+  const secretNames = new Set(value.AGIRUNNER_SECRET_ENV.split(/[\s,]+/).filter(name => name !== ''))
+  return {
+    redisUrl: value.REDIS_URL,
+    engine: { host: value.DOCKER_HOST ?? null, tls: Boolean(value.DOCKER_TLS_VERIFY) },
+    dataDir: value.AGIRUNNER_DATA ?? defaultDataDir(env),
+    queue: value.AGIRUNNER_QUEUE,
+    concurrency: value.AGIRUNNER_CONCURRENCY,
+    drainMs: value.AGIRUNNER_DRAIN_SECONDS * 1000,
+    logLevel: value.AGIRUNNER_LOG_LEVEL,
+    logCeilingBytes: value.AGIRUNNER_LOG_CEILING,
+    strategy: value.AGIRUNNER_STRATEGY,
+    gitAllowPrivate: value.AGIRUNNER_GIT_ALLOW_PRIVATE,
+    allowRootProfile: value.AGIRUNNER_ALLOW_ROOT_PROFILE,
+    secretNames,
+    secretRoot: value.AGIRUNNER_SECRET_ROOT ?? null,
+    readSecret: name => env[name],
+    warnings: unknownVariables(env),
+  }
+}
+
+function defaultDataDir(env: NodeJS.ProcessEnv): string {
+  if (process.getuid?.() === 0) return '/var/lib/agirunner'
+  return join(env.XDG_STATE_HOME ?? join(homedir(), '.local', 'state'), 'agirunner')
+}
+
+function unknownVariables(env: NodeJS.ProcessEnv): string[] {
+  const known = [...Object.keys(VARIABLES), ...OF_OTHERS]
+  return Object.keys(env)
+    .filter(name => name.startsWith('AGIRUNNER_') && !known.includes(name))
+    .map(name => {
+      const near = nearest(name, known)
+      return `${name} is no variable of the runtime${near ? `; did you mean ${near}?` : ''}`
+    })
+}

@@ -1,0 +1,284 @@
+import {
+  type AttemptRecord,
+  type NewEvent,
+  type Status,
+  type Task,
+  TaskFailure,
+  type TaskJobData,
+  type TaskResult,
+} from '@agirunner/contracts'
+import { AttemptState } from './attempt-state.js'
+import { accept, isNewer, parseJob } from './intake/accept.js'
+import type { SecretPolicy } from './intake/secrets.js'
+import { type Cancellations, canceledFailure } from './intake/cancellations.js'
+import { holdLease } from './intake/lease.js'
+import type { TaskRecord, TaskRecords } from './intake/records.js'
+import { EventWriter } from './report/events.js'
+import { asTaskFailure, statusOf } from './report/outcome.js'
+import { buildResult, NOTHING_REACHED, type Reached, type TaskIdentity } from './report/result.js'
+import { retryDelay } from './report/retry.js'
+import { type AttemptOutcome, type Rooms, runTask } from './run-task.js'
+import { sleep } from './support/lifecycle.js'
+import type { Log } from './support/log.js'
+
+export interface ConsumeOptions {
+  readonly rooms: Rooms
+  readonly records: TaskRecords
+  readonly cancellations: Cancellations
+  readonly secrets: SecretPolicy
+  readonly worker: { readonly id: string; readonly host: string }
+  readonly log: Log
+  /** Aborts when the worker must give its tasks back. */
+  readonly drained: AbortSignal
+}
+
+/** What became of a job: its task's status, or that it belongs back in the queue. */
+export type Consumed =
+  | { readonly type: 'ended'; readonly status: Status; readonly message: string }
+  | { readonly type: 'elsewhere' }
+  | { readonly type: 'requeue' }
+  | { readonly type: 'newer' }
+
+/** An attempt that was given back because the worker is drained: it costs nothing and leaves no failure. */
+class Drained extends Error {}
+
+type Settled = { readonly type: 'retry'; readonly delayMs: number } | Consumed
+
+/**
+ * Takes one job to its end: attempts follow one another until one is the task's result. A job may come twice, and come
+ * back after its worker died; the fence of each attempt makes sure that only the last one is heard.
+ */
+export async function consume(jobId: string, data: TaskJobData, options: ConsumeOptions): Promise<Consumed> {
+  if (isNewer(data)) return { type: 'newer' }
+  for (;;) {
+    const startedAt = new Date().toISOString()
+    const begun = await options.records.begin(jobId, options.worker.id, startedAt)
+    if (begun.state === 'finished') return { type: 'elsewhere' }
+    if (begun.state === 'leased') {
+      // The worker that holds it may be dead or only slow: its lease tells, and it gives up before the lease ends.
+      const waited = await sleep(begun.leftMs + 50, options.drained).then(
+        () => true,
+        () => false,
+      )
+      if (!waited) return { type: 'requeue' }
+      continue
+    }
+    const settled = await attempt(jobId, data, { ...begun, startedAt }, options)
+    if (settled.type !== 'retry') return settled
+    const rested = await sleep(settled.delayMs, options.drained).then(
+      () => true,
+      () => false,
+    )
+    if (!rested) return { type: 'requeue' }
+  }
+}
+
+interface Begun {
+  readonly fence: number
+  readonly attempt: number
+  readonly startedAt: string
+}
+
+async function attempt(taskId: string, data: TaskJobData, begun: Begun, options: ConsumeOptions): Promise<Settled> {
+  const one = new Attempt(taskId, data, begun, options)
+  return await one.run()
+}
+
+/** One fenced attempt, from the lease to the settled outcome. */
+class Attempt {
+  readonly #taskId: string
+  readonly #data: TaskJobData
+  readonly #begun: Begun
+  readonly #options: ConsumeOptions
+  readonly #events: EventWriter
+  readonly #state: AttemptState
+  readonly #abort = new AbortController()
+  #task: Task | null = null
+
+  constructor(taskId: string, data: TaskJobData, begun: Begun, options: ConsumeOptions) {
+    this.#taskId = taskId
+    this.#data = data
+    this.#begun = begun
+    this.#options = options
+    this.#events = new EventWriter(options.records, { taskId, fence: begun.fence }, options.log)
+    this.#state = new AttemptState({
+      taskId,
+      attempt: begun.attempt,
+      queuedMs: Math.max(0, Date.parse(begun.startedAt) - Date.parse(data.createdAt)),
+      emit: this.#events.emit,
+    })
+  }
+
+  async run(): Promise<Settled> {
+    const { records, cancellations, drained } = this.#options
+    const stop = (reason: Error) => this.#abort.abort(reason)
+    const onDrain = () => stop(new Drained('the worker is drained'))
+    const lease = holdLease(records, { taskId: this.#taskId, fence: this.#begun.fence }, stop)
+    drained.addEventListener('abort', onDrain, { once: true })
+    if (drained.aborted) onDrain()
+    const unwatch = await cancellations.watch(this.#taskId, stop)
+    try {
+      return await this.#work()
+    } finally {
+      unwatch()
+      drained.removeEventListener('abort', onDrain)
+      await lease.release()
+      await this.#events.flush()
+    }
+  }
+
+  async #work(): Promise<Settled> {
+    const { records, rooms, secrets } = this.#options
+    const record = await records.read(this.#taskId)
+    try {
+      this.#task = parseJob(this.#data)
+      const lost = await this.#closeLost(record)
+      const verdict = lost && (await this.#judgeLost(lost, record))
+      if (verdict) return verdict
+      const begun = { ...this.#begun, createdAt: this.#data.createdAt }
+      const accepted = await accept(this.#task, begun, secrets)
+      return await runTask(rooms, accepted, this.#state, this.#abort.signal, outcome => this.#settle(outcome, this.#state.ran))
+    } catch (error) {
+      return await this.#settle({ failure: asTaskFailure(error, this.#state.phase), reached: NOTHING_REACHED }, this.#state.ran)
+    }
+  }
+
+  /** Writes down earlier attempts whose worker died; returns the last of them. */
+  async #closeLost(record: TaskRecord): Promise<AttemptRecord | null> {
+    const open = record.attempts.filter(one => one.finishedAt === null && one.attempt !== this.#begun.attempt)
+    const closed = open.map(one => ({
+      ...one,
+      finishedAt: this.#begun.startedAt,
+      failure: new TaskFailure('worker.lost', `worker ${one.worker} died during attempt ${one.attempt}`).toFailure(
+        record.ran.has(one.attempt) ? 'run' : 'workspace',
+      ),
+    }))
+    for (const one of closed) await this.#options.records.amend(this.#taskId, one)
+    return closed.at(-1) ?? null
+  }
+
+  /** A lost attempt that ran may have been the task's last one: then its loss is the result. */
+  async #judgeLost(lost: AttemptRecord, record: TaskRecord): Promise<Settled | null> {
+    const failure = new TaskFailure('worker.lost', lost.failure?.message ?? 'the worker died', { phase: lost.failure?.phase ?? 'run' })
+    const before = record.attempts.filter(one => one.attempt !== this.#begun.attempt)
+    const facts = { failure, ran: record.ran.has(lost.attempt), attempts: before.length, ranAttempts: record.ran.size }
+    if (this.#task && retryDelay(this.#task, facts) !== null) return null
+    return await this.#finish(failure, NOTHING_REACHED)
+  }
+
+  async #settle(outcome: AttemptOutcome, ran: boolean): Promise<Settled> {
+    const reason: unknown = this.#abort.signal.reason
+    if (reason instanceof Drained) return await this.#giveBack()
+    if (reason instanceof TaskFailure && reason.code === 'worker.lease_lost') return { type: 'retry', delayMs: 0 }
+    const { failure } = outcome
+    if (failure && this.#task) {
+      const record = await this.#options.records.read(this.#taskId)
+      const facts = { failure, ran, attempts: record.attempts.length, ranAttempts: record.ran.size }
+      const delayMs = retryDelay(this.#task, facts)
+      if (delayMs !== null) return await this.#retry(failure, delayMs)
+    }
+    return await this.#finish(failure, outcome.reached)
+  }
+
+  async #retry(failure: TaskFailure, delayMs: number): Promise<Settled> {
+    this.#state.finish({ failure: failure.code, retryInMs: delayMs })
+    await this.#events.flush()
+    await this.#options.records.end(this.#taskId, this.#begun.fence, this.#record(failure))
+    this.#options.log.warn('attempt failed, trying again', { taskId: this.#taskId, code: failure.code, reason: failure.message, delayMs })
+    return { type: 'retry', delayMs }
+  }
+
+  async #giveBack(): Promise<Settled> {
+    this.#state.finish({ drained: true })
+    await this.#events.flush()
+    await this.#options.records.giveBack(this.#taskId, this.#begun.fence, this.#begun.attempt)
+    return { type: 'requeue' }
+  }
+
+  /** Writes the one result, unless a later attempt has taken over. */
+  async #finish(failure: TaskFailure | null, reached: Reached): Promise<Settled> {
+    const { records, worker, log } = this.#options
+    this.#state.reach('report')
+    const record = await records.read(this.#taskId)
+    const own = this.#record(failure)
+    const result = buildResult({
+      identity: identify(this.#taskId, this.#data),
+      task: this.#task,
+      status: statusOf(failure),
+      failure: own.failure,
+      createdAt: record.createdAt ?? this.#data.createdAt,
+      attempts: [...record.attempts.filter(one => one.attempt !== own.attempt), own],
+      reached: { ...reached, timings: this.#state.timings() },
+      worker,
+    })
+    this.#state.finish({ status: result.status, failure: failure?.code ?? null })
+    await this.#events.flush()
+    const written = await records.finish(this.#begun.fence, result, finishedEvent(result, own.attempt), own)
+    log.info('task finished', { taskId: this.#taskId, status: result.status, code: failure?.code, written })
+    if (written !== 'written') return { type: 'elsewhere' }
+    return { type: 'ended', status: result.status, message: failure ? `${failure.code}: ${failure.message}` : 'succeeded' }
+  }
+
+  #record(failure: TaskFailure | null): AttemptRecord {
+    return {
+      attempt: this.#begun.attempt,
+      fence: this.#begun.fence,
+      worker: this.#options.worker.id,
+      startedAt: this.#begun.startedAt,
+      finishedAt: new Date().toISOString(),
+      failure: failure?.toFailure(this.#state.phase === 'queued' ? 'queued' : this.#state.phase) ?? null,
+    }
+  }
+}
+
+function finishedEvent(result: TaskResult, attempt: number): NewEvent {
+  return {
+    version: 1,
+    taskId: result.taskId,
+    attempt,
+    at: result.finishedAt,
+    type: 'task.finished',
+    phase: 'report',
+    data: { status: result.status, failure: result.failure?.code ?? null },
+  }
+}
+
+/** What can be said of a task, parsed or not. */
+function identify(taskId: string, data: TaskJobData): TaskIdentity {
+  const raw = (typeof data.task === 'object' && data.task !== null ? data.task : {}) as Record<string, unknown>
+  const labels = typeof raw.labels === 'object' && raw.labels !== null ? Object.entries(raw.labels) : []
+  return {
+    taskId,
+    tenantId: typeof raw.tenantId === 'string' ? raw.tenantId : 'default',
+    labels: Object.fromEntries(labels.filter((entry): entry is [string, string] => typeof entry[1] === 'string')),
+  }
+}
+
+/**
+ * Ends a task that was canceled while it waited: the platform hears it at once, and the job finds its result when its
+ * turn comes.
+ */
+export async function cancelWaiting(
+  taskId: string,
+  data: TaskJobData,
+  options: Pick<ConsumeOptions, 'records' | 'worker' | 'log'>,
+): Promise<void> {
+  const reason = await options.records.cancelReason(taskId)
+  if (reason === null) return
+  const fence = await options.records.takeFence(taskId)
+  if (fence === null) return
+  const record = await options.records.read(taskId)
+  const result = buildResult({
+    identity: identify(taskId, data),
+    task: null,
+    status: 'canceled',
+    failure: canceledFailure(reason).toFailure('queued'),
+    createdAt: record.createdAt ?? data.createdAt,
+    attempts: record.attempts,
+    reached: NOTHING_REACHED,
+    worker: options.worker,
+  })
+  const written = await options.records.finish(fence, { ...result, worker: null }, finishedEvent(result, 0), null)
+  options.log.info('task canceled while it waited', { taskId, written })
+}
+

@@ -1,0 +1,61 @@
+import type Docker from 'dockerode'
+import type { ContainerSpec } from '../engine.js'
+
+/** Keys of API 1.41 that @types/dockerode does not know. */
+const NOT_IN_TYPES = { CgroupnsMode: 'private' }
+
+/**
+ * The body of `POST /containers/create`. It is built from the spec alone, key by key: a task has no way to name a key
+ * of the engine's. AutoRemove stays off, because the exit and the OOM state are read after the end.
+ */
+export function createBody(spec: ContainerSpec): Docker.ContainerCreateOptions {
+  return {
+    name: spec.name,
+    Image: spec.image,
+    Entrypoint: [],
+    Cmd: [...spec.command],
+    Env: [...spec.env],
+    Labels: { ...spec.labels },
+    User: spec.user,
+    WorkingDir: '/',
+    Hostname: 'task',
+    AttachStdin: false,
+    AttachStdout: false,
+    AttachStderr: false,
+    OpenStdin: false,
+    Tty: false,
+    NetworkDisabled: spec.network === 'none',
+    HostConfig: {
+      ...NOT_IN_TYPES,
+      Init: true,
+      AutoRemove: false,
+      RestartPolicy: { Name: 'no' },
+      LogConfig: { Type: 'none', Config: {} },
+      NetworkMode: spec.network,
+      IpcMode: 'private',
+      ReadonlyRootfs: spec.readOnlyRoot,
+      CapDrop: ['ALL'],
+      CapAdd: [...spec.capabilities],
+      SecurityOpt: ['no-new-privileges'],
+      Memory: spec.memoryBytes,
+      MemorySwap: spec.memoryBytes,
+      NanoCpus: Math.round(spec.cpus * 1e9),
+      PidsLimit: spec.pids,
+      ShmSize: spec.shmBytes,
+      OomScoreAdj: 500,
+      Ulimits: [
+        { Name: 'nofile', Soft: 4096, Hard: 4096 },
+        { Name: 'core', Soft: 0, Hard: 0 },
+      ],
+      Tmpfs: { ...spec.tmpfs },
+      Mounts: spec.mounts.map(mount => ({
+        Type: mount.type,
+        Source: mount.source,
+        Target: mount.target,
+        ReadOnly: mount.readOnly,
+        ...(mount.type === 'volume' ? { VolumeOptions: { NoCopy: true } as Docker.MountSettings['VolumeOptions'] } : {}),
+      })) as Docker.MountSettings[],
+      ...(spec.runtime === null ? {} : { Runtime: spec.runtime }),
+    },
+  }
+}

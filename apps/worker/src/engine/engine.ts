@@ -1,0 +1,117 @@
+import type { Secret } from '../intake/accepted-task.js'
+
+/** What the engine says of itself, read once at start. */
+export interface EngineInfo {
+  readonly name: string
+  readonly version: string
+  readonly apiVersion: string
+  readonly cgroupVersion: string
+  readonly storageDriver: string
+  /** Cores that a container may be given at most. */
+  readonly cpus: number
+  readonly memoryBytes: number
+  /** Whether the engine has the small init that forwards signals and reaps; containers need it. */
+  readonly init: boolean
+  readonly securityOptions: readonly string[]
+}
+
+export interface ImageInfo {
+  readonly id: string
+  /** `name@sha256:…` where a registry gave one. */
+  readonly digest: string | null
+  /** The image's own environment, `K=V`. */
+  readonly env: readonly string[]
+}
+
+export interface Mount {
+  readonly type: 'bind' | 'volume'
+  /** A folder of the host, or the name of a volume. */
+  readonly source: string
+  readonly target: string
+  readonly readOnly: boolean
+}
+
+/** Everything about a container that the runtime ever asks for. What isn't here can't be set. */
+export interface ContainerSpec {
+  readonly name: string
+  readonly image: string
+  readonly command: readonly string[]
+  readonly env: readonly string[]
+  readonly labels: Readonly<Record<string, string>>
+  readonly user: string
+  readonly readOnlyRoot: boolean
+  readonly capabilities: readonly string[]
+  readonly mounts: readonly Mount[]
+  /** Target → mount options, such as `/tmp` → `size=1024,exec`. */
+  readonly tmpfs: Readonly<Record<string, string>>
+  readonly cpus: number
+  readonly memoryBytes: number
+  readonly pids: number
+  readonly shmBytes: number
+  /** `none`, or the name of a network that `ensureNetwork` made. */
+  readonly network: string
+  /** An OCI runtime of the engine's; null means its default. */
+  readonly runtime: string | null
+}
+
+export interface ContainerExit {
+  readonly exitCode: number
+  readonly oomKilled: boolean
+  readonly error: string
+  readonly startedAt: string
+  readonly finishedAt: string
+}
+
+export interface ContainerSummary {
+  readonly id: string
+  readonly name: string
+  readonly state: string
+  readonly labels: Readonly<Record<string, string>>
+}
+
+export interface VolumeSpec {
+  readonly name: string
+  readonly labels: Readonly<Record<string, string>>
+  readonly options: Readonly<Record<string, string>>
+}
+
+/** Progress of a pull, summed over its layers, in bytes as they travel. */
+export type PullProgress = (progress: { currentBytes: number; totalBytes: number }) => void
+
+/**
+ * What the runtime needs of a container engine. Every call has a deadline of its own and rejects with a TaskFailure:
+ * `engine.unavailable` when the engine can't be reached, else the code that the method names. Removing what is not
+ * there succeeds.
+ */
+export interface ContainerEngine {
+  info(): Promise<EngineInfo>
+  /** Null when the image is not on the engine's machine. */
+  image(reference: string): Promise<ImageInfo | null>
+  /** @throws `image.not_found`, `image.auth_failed`, `image.pull_failed` */
+  pull(
+    reference: string,
+    options: {
+      credentials: { username: string; password: Secret } | null
+      progress: PullProgress
+      signal: AbortSignal
+    },
+  ): Promise<void>
+  /** Makes the long-lived network if it is not there; its containers can't reach each other. */
+  ensureNetwork(name: string, labels: Readonly<Record<string, string>>): Promise<void>
+  /** Removes it when no container uses it; a network in use stays. */
+  removeNetwork(name: string): Promise<void>
+  createVolume(volume: VolumeSpec): Promise<void>
+  removeVolume(name: string): Promise<void>
+  /** @returns the container's id @throws `container.create_failed`, `image.not_found` */
+  create(spec: ContainerSpec): Promise<string>
+  /** @throws `container.start_failed` */
+  start(id: string): Promise<void>
+  /** Resolves when the container has ended, at once when it already has. @throws `engine.restarted` when it is gone */
+  exit(id: string, signal: AbortSignal): Promise<ContainerExit>
+  /** Sends a signal to the main process; succeeds when it has ended already. */
+  kill(id: string, signal: 'SIGTERM' | 'SIGKILL'): Promise<void>
+  /** Kills and removes it with its anonymous volumes. Resolves when it is gone. */
+  remove(id: string): Promise<void>
+  containers(label: string): Promise<ContainerSummary[]>
+  volumes(label: string): Promise<{ name: string; labels: Readonly<Record<string, string>> }[]>
+}

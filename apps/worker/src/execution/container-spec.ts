@@ -1,0 +1,75 @@
+import type { ContainerSpec, EngineInfo, ImageInfo } from '../engine/engine.js'
+import { labelsOf, type Owner } from '../engine/labels.js'
+import type { AcceptedTask } from '../intake/accepted-task.js'
+import type { WorkspacePlan } from '../workspace/plan.js'
+import { GATE_COMMAND, INSIDE } from './gate.js'
+
+/** The network of tasks that may reach the outside; made once, shared by all, its containers can't reach each other. */
+export const OPEN_NETWORK = 'agirunner-open'
+
+/** What `apt-get install` and the like need of root, and nothing more. */
+const ROOT_CAPABILITIES = ['CHOWN', 'DAC_OVERRIDE', 'FOWNER', 'SETUID', 'SETGID']
+
+/** A name that says what it is, the same for the same attempt: a second create of it answers 409. */
+export function containerName(taskId: string, attempt: number): string {
+  return `agirunner-${taskId}-${attempt}`
+}
+
+/** The container of one attempt. Nothing of the task's text reaches it but through the gate's file. */
+export function containerSpec(
+  accepted: AcceptedTask,
+  plan: WorkspacePlan,
+  options: { owner: Owner; image: ImageInfo; reference: string; engine: EngineInfo },
+): ContainerSpec {
+  const { task, attempt } = accepted
+  const { resources, profile, network } = task.environment
+  const { slot, owner: user } = plan
+  return {
+    name: containerName(task.taskId, attempt),
+    image: options.image.id,
+    command: GATE_COMMAND,
+    // Docker's init passes a signal to the whole process group, so that a trap in a script runs at once.
+    env: ['TINI_KILL_PROCESS_GROUP=1'],
+    labels: labelsOf(options.owner, 'task', slot.id, options.reference),
+    user: `${user.uid}:${user.gid}`,
+    readOnlyRoot: profile === 'user',
+    capabilities: profile === 'root' ? ROOT_CAPABILITIES : [],
+    mounts: [
+      { ...plan.mount, target: INSIDE.repo, readOnly: false },
+      { type: 'bind', source: slot.context, target: INSIDE.context, readOnly: true },
+      { type: 'bind', source: slot.output, target: INSIDE.output, readOnly: false },
+      { type: 'bind', source: slot.home, target: INSIDE.home, readOnly: false },
+      { type: 'bind', source: slot.log, target: INSIDE.log, readOnly: false },
+      { type: 'bind', source: slot.gate, target: INSIDE.gate, readOnly: true },
+    ],
+    tmpfs: { '/tmp': `rw,exec,nosuid,nodev,mode=1777,size=${resources.tmp}` },
+    // A limit above what the machine has is no limit: the engine would refuse it.
+    cpus: Math.min(resources.cpu, options.engine.cpus),
+    memoryBytes: resources.memory,
+    pids: resources.pids,
+    shmBytes: resources.shm,
+    network: network.mode === 'open' ? OPEN_NETWORK : 'none',
+    runtime: task.environment.runtime,
+  }
+}
+
+/** What the task finds in its environment: the runtime's own names win over the task's. */
+export function taskEnvironment(accepted: AcceptedTask): Record<string, string> {
+  const { task, attempt } = accepted
+  const { name, email } = task.workspace.identity
+  return {
+    CI: 'true',
+    HOME: INSIDE.home,
+    GIT_AUTHOR_NAME: name,
+    GIT_AUTHOR_EMAIL: email,
+    GIT_COMMITTER_NAME: name,
+    GIT_COMMITTER_EMAIL: email,
+    ...(task.traceparent === null ? {} : { TRACEPARENT: task.traceparent }),
+    ...task.environment.env,
+    AGIRUNNER_TASK_ID: task.taskId,
+    AGIRUNNER_ATTEMPT: String(attempt),
+    AGIRUNNER_WORKSPACE: INSIDE.workspace,
+    AGIRUNNER_CONTEXT: INSIDE.context,
+    AGIRUNNER_OUTPUT: INSIDE.output,
+  }
+}

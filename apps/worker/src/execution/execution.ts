@@ -1,0 +1,127 @@
+import { chown, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { AttemptState } from '../attempt-state.js'
+import type { ContainerEngine, EngineInfo } from '../engine/engine.js'
+import { LABELS, type Owner } from '../engine/labels.js'
+import type { AcceptedTask } from '../intake/accepted-task.js'
+import type { WorkspacePlan } from '../workspace/plan.js'
+import { containerSpec, OPEN_NETWORK, taskEnvironment } from './container-spec.js'
+import { renderGate } from './gate.js'
+import { Images } from './images.js'
+import type { RunningContainer } from './running-container.js'
+import { Supervisor } from './supervise.js'
+import { refuseUnsupported } from './unsupported.js'
+
+export interface ExecutionOptions {
+  readonly engine: ContainerEngine
+  readonly info: EngineInfo
+  readonly owner: Owner
+  readonly allowRootProfile: boolean
+  /** Called just before the task's first command: from here on the attempt counts. Rejects when it must not run. */
+  readonly beforeRun: (accepted: AcceptedTask) => Promise<void>
+}
+
+/** Turns a plan into a running container. */
+export class Execution {
+  readonly #options: ExecutionOptions
+  readonly #images: Images
+
+  constructor(options: ExecutionOptions) {
+    this.#options = options
+    this.#images = new Images(options.engine)
+  }
+
+  /** @throws TaskFailure for what can't be run as the task says, before anything is made for it */
+  check(accepted: AcceptedTask): void {
+    refuseUnsupported(accepted, this.#options)
+  }
+
+  /**
+   * Starts the task's container; it runs the task when this returns.
+   *
+   * @param signal aborts what is under way; a container that was made by then is removed before this throws
+   * @throws TaskFailure `image.*`, `container.*`, `engine.unavailable`, or the signal's reason
+   */
+  async start(accepted: AcceptedTask, plan: WorkspacePlan, state: AttemptState, signal: AbortSignal): Promise<RunningContainer> {
+    const { engine, owner, info } = this.#options
+    const { task } = accepted
+    state.enter('image')
+    const image = await this.#images.ready(accepted, data => state.progress(data), signal)
+    state.enter('create')
+    if (task.environment.network.mode === 'open') await engine.ensureNetwork(OPEN_NETWORK, {})
+    await this.#writeGate(accepted, plan)
+    const spec = containerSpec(accepted, plan, { owner, engine: info, image: image.info, reference: image.reference })
+    signal.throwIfAborted()
+    const id = await this.#create(spec)
+    try {
+      signal.throwIfAborted()
+      state.enter('start')
+      await this.#options.beforeRun(accepted)
+      signal.throwIfAborted()
+      await engine.start(id)
+    } catch (error) {
+      await engine.remove(id)
+      throw error
+    }
+    state.enter('run')
+    return this.#supervise(accepted, plan, { id, name: spec.name, image: image.reference, digest: image.info.digest ?? image.info.id })
+  }
+
+  async #writeGate(accepted: AcceptedTask, plan: WorkspacePlan): Promise<void> {
+    const { log, gate } = plan.slot
+    await Promise.all([
+      writeFile(join(gate, 'f'), renderGate(accepted.task.run, taskEnvironment(accepted)), { mode: 0o444, flag: 'wx' }),
+      ...['o', 'e', 's'].map(name => makeLogFile(join(log, name), plan)),
+    ])
+  }
+
+  /** A container of the same name can only be left of an attempt of the same number that died: ours to replace. */
+  async #create(spec: Parameters<ContainerEngine['create']>[0]): Promise<string> {
+    const { engine, owner } = this.#options
+    try {
+      return await engine.create(spec)
+    } catch (error) {
+      const left = await this.#leftOver(spec.name)
+      if (!left || left.labels[LABELS.stack] !== owner.stack) throw error
+      await engine.remove(left.id)
+      return await engine.create(spec)
+    }
+  }
+
+  async #leftOver(name: string) {
+    const known = await this.#options.engine.containers(`${LABELS.stack}=${this.#options.owner.stack}`)
+    return known.find(container => container.name === name)
+  }
+
+  #supervise(
+    accepted: AcceptedTask,
+    plan: WorkspacePlan,
+    made: { id: string; name: string; image: string; digest: string },
+  ): RunningContainer {
+    const { engine } = this.#options
+    const { timeout, grace } = accepted.task.limits
+    const supervisor = new Supervisor({
+      engine,
+      id: made.id,
+      timeoutMs: timeout * 1000,
+      graceMs: grace * 1000,
+      marksFolder: plan.slot.log,
+    })
+    return {
+      id: made.id,
+      name: made.name,
+      image: made.image,
+      imageDigest: made.digest,
+      plan,
+      exit: supervisor.exit,
+      stop: cause => supervisor.stop(cause),
+      release: () => engine.remove(made.id),
+    }
+  }
+}
+
+/** The gate appends to it as the task's user. */
+async function makeLogFile(path: string, { owner }: WorkspacePlan): Promise<void> {
+  await writeFile(path, '', { flag: 'wx', mode: 0o600 })
+  await chown(path, owner.uid, owner.gid)
+}

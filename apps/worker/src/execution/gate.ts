@@ -1,0 +1,80 @@
+import type { Task } from '@agirunner/contracts'
+
+/** Where things are inside every container. */
+export const INSIDE = {
+  workspace: '/workspace',
+  repo: '/workspace/repo',
+  context: '/workspace/context',
+  output: '/workspace/output',
+  home: '/home/agent',
+  log: '/run/agirunner/log',
+  gate: '/run/agirunner/gate',
+} as const
+
+/** What PID 1's child runs: the script that the worker puts into the gate's folder. */
+export const GATE_COMMAND: readonly string[] = ['/bin/sh', '-c', `. ${INSIDE.gate}/f`]
+
+/**
+ * The status with which the gate ends when it could not even reach the command. A task may end with the same status, so
+ * the mark file tells the two apart.
+ */
+const GATE_FAILED = 125
+
+/**
+ * The script that turns a container into a task: redirects the log to files, goes to the repository and becomes the
+ * command. In the file `s` it leaves marks, one a line:
+ * `g` the gate was passed · `f WHAT` it failed · `b I O E T` step I began with O and E bytes in the logs at uptime T ·
+ * `x I CODE T` step I ended.
+ */
+export function renderGate(run: Task['run'], env: Readonly<Record<string, string>>): string {
+  const { log, repo } = INSIDE
+  const head = [
+    `N='\n'`,
+    `exec 1>>${log}/o 2>>${log}/e </dev/null`,
+    `fail() { echo "f $1" >>${log}/s; exit ${GATE_FAILED}; }`,
+    `command -v env >/dev/null || fail 'the image has no env'`,
+    `cd ${repo} || fail 'the workspace is not there'`,
+    `echo g >>${log}/s`,
+  ]
+  const environment = Object.entries(env).map(([name, value]) => quote(`${name}=${value}`))
+  // The container's own variable for its init must not reach the task.
+  const prefix = `env -u TINI_KILL_PROCESS_GROUP ${environment.join(' ')}`
+  return [...head, ...(run.steps ? renderSteps(run.steps, prefix) : [`exec ${prefix} ${renderCommand(run)}`]), ''].join('\n')
+}
+
+type Command = { readonly script?: string | undefined; readonly command?: readonly string[] | undefined }
+
+function renderCommand({ script, command }: Command): string {
+  if (script !== undefined) return `/bin/sh -c ${quote(script)}`
+  return (command ?? []).map(quote).join(' ')
+}
+
+/** Runs steps one after another up to the first that fails; a SIGTERM lets the running one end and starts no other. */
+function renderSteps(steps: readonly Command[], prefix: string): string[] {
+  const { log } = INSIDE
+  return [
+    'stop=0',
+    `trap 'stop=143' TERM`,
+    'now() { read -r up idle </proc/uptime; echo "$up"; }',
+    `sizes() { echo "$(wc -c <${log}/o) $(wc -c <${log}/e)"; }`,
+    'code=0',
+    ...steps.flatMap((step, index) => [
+      `if [ "$code" = 0 ] && [ "$stop" = 0 ]; then`,
+      `echo "b ${index} $(sizes) $(now)" >>${log}/s`,
+      `(trap - TERM; exec ${prefix} ${renderCommand(step)})`,
+      'code=$?',
+      `echo "x ${index} $code $(now)" >>${log}/s`,
+      'fi',
+    ]),
+    '[ "$code" != 0 ] || code=$stop',
+    'exit "$code"',
+  ]
+}
+
+/**
+ * One word of the shell's, whatever bytes it holds. A newline goes through a variable, because a script that is read
+ * from a FIFO may lose a raw one at the border of two reads.
+ */
+export function quote(text: string): string {
+  return `'${text.replaceAll("'", `'\\''`).replaceAll('\n', `'"$N"'`)}'`
+}

@@ -1,0 +1,89 @@
+import type { ContainerEngine, ContainerExit } from '../engine/engine.js'
+import { monotonicMs, sleep } from '../support/lifecycle.js'
+import { readMarks } from './marks.js'
+import type { Exit, StopCause } from './running-container.js'
+
+/** A cause that weighs more replaces one that weighs less: canceled, deadline, limit. */
+const WEIGHT: Readonly<Record<StopCause, number>> = { canceled: 3, deadline: 2, idle: 2, limit: 1 }
+
+/**
+ * Watches one container until it has ended, ending it itself when the time is up or when told to. All times are
+ * monotonic.
+ */
+export class Supervisor {
+  readonly exit: Promise<Exit>
+  readonly #engine: ContainerEngine
+  readonly #id: string
+  readonly #graceMs: number
+  readonly #ended = new AbortController()
+  #cause: StopCause | null = null
+  #signal: Exit['signal'] = null
+
+  constructor(options: {
+    engine: ContainerEngine
+    id: string
+    timeoutMs: number
+    graceMs: number
+    marksFolder: string
+  }) {
+    this.#engine = options.engine
+    this.#id = options.id
+    this.#graceMs = options.graceMs
+    this.exit = this.#watch(options.timeoutMs, options.marksFolder)
+    // Whoever waits for the exit sees its rejection; a worker must not die of one that nobody awaits any more.
+    this.exit.catch(() => undefined)
+  }
+
+  stop(cause: StopCause): void {
+    if (this.#ended.signal.aborted) return
+    const first = this.#cause === null
+    if (first || WEIGHT[cause] > WEIGHT[this.#cause as StopCause]) this.#cause = cause
+    if (first) void this.#terminate()
+  }
+
+  async #watch(timeoutMs: number, marksFolder: string): Promise<Exit> {
+    const started = monotonicMs()
+    // A timer alone holds at most 2^31 ms, and may fire a millisecond early.
+    const timer = setTimeout(() => this.stop('deadline'), Math.min(timeoutMs, 2 ** 31 - 1))
+    try {
+      const never = new AbortController()
+      const ended = await this.#engine.exit(this.#id, never.signal)
+      const late = monotonicMs() - started >= timeoutMs
+      return await this.#toExit(ended, marksFolder, late)
+    } finally {
+      clearTimeout(timer)
+      this.#ended.abort()
+    }
+  }
+
+  async #toExit(ended: ContainerExit, marksFolder: string, late: boolean): Promise<Exit> {
+    const marks = await readMarks(marksFolder)
+    const cause = this.#cause ?? (late ? 'deadline' : 'exited')
+    return { code: ended.exitCode, signal: this.#signal, oomKilled: ended.oomKilled, cause, marks }
+  }
+
+  async #terminate(): Promise<void> {
+    try {
+      if (this.#graceMs > 0) {
+        await this.#send('SIGTERM')
+        await sleep(this.#graceMs, this.#ended.signal)
+      }
+    } catch {
+      if (this.#ended.signal.aborted) return
+    }
+    await this.#killUntilEnded()
+  }
+
+  /** An engine that is away for a moment must not let a task outlive its deadline. */
+  async #killUntilEnded(): Promise<void> {
+    while (!this.#ended.signal.aborted) {
+      await this.#send('SIGKILL').catch(() => undefined)
+      await sleep(1000, this.#ended.signal).catch(() => undefined)
+    }
+  }
+
+  async #send(signal: 'SIGTERM' | 'SIGKILL'): Promise<void> {
+    this.#signal = signal
+    await this.#engine.kill(this.#id, signal)
+  }
+}

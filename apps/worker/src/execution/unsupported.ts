@@ -1,0 +1,34 @@
+import { TaskFailure } from '@agirunner/contracts'
+import type { AcceptedTask } from '../intake/accepted-task.js'
+
+/**
+ * Refuses what this worker can't enforce or do, before anything is made: a task is never run with less than its spec
+ * says.
+ *
+ * @throws TaskFailure `environment.unsupported`, or `spec.forbidden` for what the operator switched off
+ */
+export function refuseUnsupported({ task }: AcceptedTask, options: { allowRootProfile: boolean }): void {
+  const { environment, capture } = task
+  const unsupported: readonly (readonly [boolean, string])[] = [
+    [environment.network.mode === 'allowlist', 'environment.network.mode "allowlist"'],
+    [environment.bootstrap.length > 0, 'environment.bootstrap'],
+    [Object.keys(environment.secrets).length > 0, 'environment.secrets'],
+    [environment.runtime !== null, 'environment.runtime'],
+    [task.limits.idleTimeout !== null, 'limits.idleTimeout'],
+    [capture.changes === 'commit', 'capture.changes "commit"'],
+    [capture.push !== null, 'capture.push'],
+    [capture.outputSchema !== null, 'capture.outputSchema'],
+    [capture.artifacts.length > 0, 'capture.artifacts'],
+  ]
+  const found = unsupported.filter(([asked]) => asked).map(([, what]) => what)
+  if (found.length > 0) {
+    throw new TaskFailure('environment.unsupported', `this worker does not support ${found.join(', ')}`, {
+      hint: 'leave it out of the task, or run a worker version that supports it',
+    })
+  }
+  if (environment.profile === 'root' && !options.allowRootProfile) {
+    throw new TaskFailure('spec.forbidden', 'environment.profile "root" is switched off by the operator', {
+      hint: 'use the profile "user", or have the operator set AGIRUNNER_ALLOW_ROOT_PROFILE=1',
+    })
+  }
+}

@@ -1,0 +1,47 @@
+import { parseTask, SpecError, type Task, TaskFailure, type TaskJobData } from '@agirunner/contracts'
+import type { AcceptedTask, Secret } from './accepted-task.js'
+import { resolveSecret, type SecretPolicy } from './secrets.js'
+
+/**
+ * Reads the task of a job as strictly as the producer did: anybody may write to Redis.
+ *
+ * @throws TaskFailure `spec.invalid` with every problem
+ */
+export function parseJob(data: TaskJobData): Task {
+  try {
+    return parseTask(data.task)
+  } catch (error) {
+    if (error instanceof SpecError) throw new TaskFailure('spec.invalid', error.message, { cause: error })
+    throw error
+  }
+}
+
+/** A newer platform's task, which only a newer worker may judge. */
+export function isNewer(data: TaskJobData): boolean {
+  const { task } = data
+  return typeof task === 'object' && task !== null && 'version' in task && typeof task.version === 'number' && task.version > 1
+}
+
+/**
+ * Makes an attempt ready to run: secrets read, waiting time checked.
+ *
+ * @throws TaskFailure `task.expired`, `spec.forbidden`, `secret.unavailable`
+ */
+export async function accept(
+  task: Task,
+  begun: { attempt: number; fence: number; createdAt: string; startedAt: string },
+  policy: SecretPolicy,
+): Promise<AcceptedTask> {
+  const waitedMs = Date.parse(begun.startedAt) - Math.max(Date.parse(begun.createdAt), Date.parse(task.notBefore ?? begun.createdAt))
+  if (begun.attempt === 1 && task.limits.queue !== null && waitedMs > task.limits.queue * 1000) {
+    throw new TaskFailure('task.expired', `the task waited ${Math.round(waitedMs / 1000)} s, longer than limits.queue`)
+  }
+  const { source } = task.workspace
+  const wanted = source.type === 'git_remote' ? source.credentials : null
+  const credentials = wanted && { username: wanted.username, password: await resolveSecret(wanted.password, policy) }
+  const secrets = new Map<string, { value: Secret; as: 'file' | 'env' | 'both' }>()
+  for (const [name, reference] of Object.entries(task.environment.secrets)) {
+    secrets.set(name, { value: await resolveSecret(reference, policy), as: reference.as })
+  }
+  return { task, ...begun, credentials, secrets }
+}

@@ -1,0 +1,55 @@
+import { type RedisNames, TaskFailure } from '@agirunner/contracts'
+import type { Redis } from 'ioredis'
+import type { TaskRecords } from './records.js'
+
+/**
+ * Hears of cancels. A cancel is a key in Redis, which no lost message can undo, and a message, which makes it quick:
+ * running tasks look at their key when they start and after each reconnect.
+ */
+export class Cancellations {
+  readonly #subscriber: Redis
+  readonly #records: TaskRecords
+  readonly #running = new Map<string, (failure: TaskFailure) => void>()
+
+  constructor(options: {
+    subscriber: Redis
+    names: RedisNames
+    records: TaskRecords
+    /** Told of a cancel of a task that does not run on this worker. */
+    onElsewhere: (taskId: string) => void
+  }) {
+    this.#subscriber = options.subscriber
+    this.#records = options.records
+    this.#subscriber.on('message', (_channel: string, taskId: string) => {
+      if (this.#running.has(taskId)) void this.#check(taskId)
+      else options.onElsewhere(taskId)
+    })
+    this.#subscriber.on('ready', () => {
+      for (const taskId of this.#running.keys()) void this.#check(taskId)
+    })
+  }
+
+  async start(names: RedisNames): Promise<void> {
+    await this.#subscriber.subscribe(names.cancelChannel)
+  }
+
+  /** Calls `cancel` once the task's cancel is asked for, at once when it already is. Stop with the returned function. */
+  async watch(taskId: string, cancel: (failure: TaskFailure) => void): Promise<() => void> {
+    this.#running.set(taskId, cancel)
+    await this.#check(taskId)
+    return () => this.#running.delete(taskId)
+  }
+
+  async close(): Promise<void> {
+    this.#subscriber.disconnect()
+  }
+
+  async #check(taskId: string): Promise<void> {
+    const reason = await this.#records.cancelReason(taskId)
+    if (reason !== null) this.#running.get(taskId)?.(canceledFailure(reason))
+  }
+}
+
+export function canceledFailure(reason: string): TaskFailure {
+  return new TaskFailure('task.canceled', reason === '' ? 'the task was canceled' : `the task was canceled: ${reason}`)
+}

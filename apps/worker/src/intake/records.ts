@@ -1,0 +1,140 @@
+import {
+  type AttemptRecord,
+  LEASE_MS,
+  type NewEvent,
+  type RedisNames,
+  RETENTION_SECONDS,
+  scripts,
+  type TaskResult,
+} from '@agirunner/contracts'
+import type { Redis } from 'ioredis'
+
+/** What Redis knows of a task beside its job. */
+export interface TaskRecord {
+  readonly attempts: readonly AttemptRecord[]
+  /** Numbers of the attempts whose first command ran: those count against `retry.maxAttempts`. */
+  readonly ran: ReadonlySet<number>
+  readonly createdAt: string | null
+  readonly fence: number | null
+}
+
+export type Begun =
+  | { readonly state: 'started'; readonly fence: number; readonly attempt: number }
+  | { readonly state: 'leased'; readonly leftMs: number }
+  | { readonly state: 'finished' }
+
+/** The fenced record of tasks in Redis. Each method is one script: it happens whole or not at all. */
+export class TaskRecords {
+  readonly #redis: Redis
+  readonly #names: RedisNames
+
+  constructor(redis: Redis, names: RedisNames) {
+    this.#redis = redis
+    this.#names = names
+  }
+
+  async read(taskId: string): Promise<TaskRecord> {
+    const fields = await this.#redis.hgetall(this.#names.record(taskId))
+    const attempts = Object.entries(fields)
+      .filter(([field]) => field.startsWith('attempt:'))
+      .map(([, text]) => JSON.parse(text) as AttemptRecord)
+      .toSorted((a, b) => a.attempt - b.attempt)
+    const ran = Object.keys(fields)
+      .filter(field => field.startsWith('ran:'))
+      .map(field => Number(field.slice(4)))
+    return {
+      attempts,
+      ran: new Set(ran),
+      createdAt: fields.createdAt ?? null,
+      fence: fields.fence === undefined ? null : Number(fields.fence),
+    }
+  }
+
+  async cancelReason(taskId: string): Promise<string | null> {
+    return await this.#redis.get(this.#names.cancel(taskId))
+  }
+
+  async result(taskId: string): Promise<TaskResult | null> {
+    const text = await this.#redis.get(this.#names.result(taskId))
+    return text === null ? null : (JSON.parse(text) as TaskResult)
+  }
+
+  async begin(taskId: string, worker: string, startedAt: string): Promise<Begun> {
+    const { record, result, lease, fence } = this.#names
+    const keys = [record(taskId), result(taskId), lease(taskId), fence]
+    const answer = (await this.#redis.eval(scripts.BEGIN_ATTEMPT, keys.length, ...keys, worker, startedAt, LEASE_MS)) as [
+      string,
+      number,
+      number,
+    ]
+    if (answer[0] === 'started') return { state: 'started', fence: answer[1], attempt: answer[2] }
+    if (answer[0] === 'leased') return { state: 'leased', leftMs: answer[1] }
+    return { state: 'finished' }
+  }
+
+  /** @returns the fence, or null when the task is finished or running */
+  async takeFence(taskId: string): Promise<number | null> {
+    const { record, result, lease, fence } = this.#names
+    const keys = [record(taskId), result(taskId), lease(taskId), fence]
+    return ((await this.#redis.eval(scripts.TAKE_FENCE, keys.length, ...keys)) as number) || null
+  }
+
+  /** @returns false when a later attempt has taken over */
+  async renew(taskId: string, fence: number): Promise<boolean> {
+    const keys = [this.#names.record(taskId), this.#names.lease(taskId)]
+    return (await this.#redis.eval(scripts.RENEW_LEASE, keys.length, ...keys, fence, LEASE_MS)) === 1
+  }
+
+  /** @returns false when a later attempt has taken over */
+  async markRan(taskId: string, fence: number, attempt: number): Promise<boolean> {
+    return (await this.#redis.eval(scripts.MARK_RAN, 1, this.#names.record(taskId), fence, attempt)) === 1
+  }
+
+  /** Rewrites an attempt that ended without ending the task, and gives its lease back. */
+  async end(taskId: string, fence: number, attempt: AttemptRecord): Promise<boolean> {
+    const keys = [this.#names.record(taskId), this.#names.lease(taskId)]
+    const args = [fence, attempt.attempt, JSON.stringify(attempt)]
+    return (await this.#redis.eval(scripts.END_ATTEMPT, keys.length, ...keys, ...args)) === 1
+  }
+
+  /** Undoes an attempt that the worker gives back: it never happened, as far as retries go. */
+  async giveBack(taskId: string, fence: number, attempt: number): Promise<void> {
+    const keys = [this.#names.record(taskId), this.#names.lease(taskId)]
+    await this.#redis.eval(scripts.GIVE_BACK, keys.length, ...keys, fence, attempt)
+  }
+
+  /** Corrects the record of an earlier attempt, such as one whose worker died. */
+  async amend(taskId: string, attempt: AttemptRecord): Promise<void> {
+    await this.#redis.hset(this.#names.record(taskId), `attempt:${attempt.attempt}`, JSON.stringify(attempt))
+  }
+
+  async appendEvents(taskId: string, fence: number, events: readonly NewEvent[]): Promise<void> {
+    const keys = [this.#names.record(taskId), this.#names.events(taskId)]
+    await this.#redis.eval(scripts.APPEND_EVENTS, keys.length, ...keys, fence, ...events.map(event => JSON.stringify(event)))
+  }
+
+  /** Writes the task's one result. `attempt` is the record of the attempt that ended it, null when none ran. */
+  async finish(
+    fence: number,
+    result: TaskResult,
+    event: NewEvent,
+    attempt: AttemptRecord | null,
+  ): Promise<'written' | 'exists' | 'stale'> {
+    const { taskId } = result
+    const { record, result: resultKey, events, log, lease, cancel, doneChannel } = this.#names
+    const keys = [record, resultKey, events, log, lease, cancel].map(name => name(taskId))
+    return (await this.#redis.eval(
+      scripts.FINISH,
+      keys.length,
+      ...keys,
+      fence,
+      JSON.stringify(result),
+      JSON.stringify(event),
+      attempt?.attempt ?? 0,
+      attempt ? JSON.stringify(attempt) : '',
+      RETENTION_SECONDS,
+      doneChannel,
+      taskId,
+    )) as 'written' | 'exists' | 'stale'
+  }
+}

@@ -1,0 +1,52 @@
+import { type Failure, type FailureCode, type Phase, type Status, type Task, TaskFailure } from '@agirunner/contracts'
+import type { CapturedOutputs } from '../capture/capture.js'
+
+/**
+ * What a sealed run amounts to: null when it succeeded. Precedence: canceled, deadline, limit, a container that never
+ * became the task, out of memory, exit, output. Nothing is guessed from the exit code 137.
+ */
+export function judge(task: Task, outputs: CapturedOutputs): TaskFailure | null {
+  const { exit, output, steps } = outputs
+  const inRun = (code: FailureCode, message: string) => new TaskFailure(code, message, { phase: 'run' })
+  if (exit.cause === 'canceled') return inRun('task.canceled', 'the task was canceled while it ran')
+  if (exit.cause === 'deadline') return inRun('task.timeout', `the task ran longer than limits.timeout, ${task.limits.timeout} s`)
+  if (outputs.overLogCeiling) return inRun('task.log_limit', 'the task printed more than the operator allows')
+  const gate = judgeGate(outputs)
+  if (gate) return gate
+  if (exit.code !== 0 && exit.oomKilled) {
+    return inRun('task.out_of_memory', `the task used more than its ${task.environment.resources.memory} bytes of memory`)
+  }
+  if (exit.code !== 0) {
+    const failed = steps.find(step => step.exitCode !== null && step.exitCode !== 0)
+    const what = failed ? `step "${failed.name}"` : 'the command'
+    return inRun('task.exit_nonzero', `${what} ended with exit code ${exit.code}${explain(exit.code)}`)
+  }
+  return output.failure
+}
+
+function judgeGate({ exit }: CapturedOutputs): TaskFailure | null {
+  if (exit.marks.passed) return null
+  const why = exit.marks.failure ?? 'it has no /bin/sh that runs'
+  return new TaskFailure('image.incompatible', `the image can't run tasks: ${why}`, { phase: 'start' })
+}
+
+function explain(code: number | null): string {
+  if (code === 127) return ', which a shell says when a command is not found'
+  if (code === 126) return ', which a shell says when a file can’t be executed'
+  return ''
+}
+
+export function statusOf(failure: Failure | TaskFailure | null): Status {
+  if (failure === null) return 'succeeded'
+  if (failure.code === 'task.canceled') return 'canceled'
+  if (failure.code === 'task.timeout' || failure.code === 'task.idle_timeout') return 'timed_out'
+  return 'failed'
+}
+
+/** Any error as a typed failure: what no room typed is the machinery's, by the phase it came from. */
+export function asTaskFailure(error: unknown, phase: Phase): TaskFailure {
+  if (error instanceof TaskFailure) return error
+  const message = error instanceof Error ? error.message : String(error)
+  const code: FailureCode = phase === 'capture' || phase === 'report' ? 'capture.failed' : 'container.create_failed'
+  return new TaskFailure(code, `unexpected: ${message}`, { phase, cause: error })
+}

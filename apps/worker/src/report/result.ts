@@ -1,0 +1,95 @@
+import type { AttemptRecord, Failure, Status, Task, TaskResult, Timings } from '@agirunner/contracts'
+import type { CapturedOutputs } from '../capture/capture.js'
+import type { RunningContainer } from '../execution/running-container.js'
+import type { Base, RepositoryLayers } from '../workspace/plan.js'
+
+/** What is known of a task that could not even be parsed. */
+export interface TaskIdentity {
+  readonly taskId: string
+  readonly tenantId: string
+  readonly labels: Readonly<Record<string, string>>
+}
+
+/** What an attempt reached; null for what it did not. */
+export interface Reached {
+  readonly outputs: CapturedOutputs | null
+  readonly container: RunningContainer | null
+  readonly base: Base | null
+  readonly layers: RepositoryLayers | null
+  readonly timings: Timings | null
+}
+
+export const NOTHING_REACHED: Reached = { outputs: null, container: null, base: null, layers: null, timings: null }
+
+const NO_TIMINGS: Timings = {
+  queuedMs: null,
+  workspaceMs: null,
+  imageMs: null,
+  createMs: null,
+  startMs: null,
+  bootstrapMs: null,
+  runMs: null,
+  captureMs: null,
+  reportMs: null,
+}
+
+/** The result of the contract; every key is there, null where it was not reached. */
+export function buildResult(options: {
+  identity: TaskIdentity
+  task: Task | null
+  status: Status
+  failure: Failure | null
+  createdAt: string
+  attempts: readonly AttemptRecord[]
+  reached: Reached
+  worker: { id: string; host: string }
+}): TaskResult {
+  const { reached, identity, attempts } = options
+  const { outputs, container } = reached
+  const timings = reached.timings ?? NO_TIMINGS
+  return {
+    version: 1,
+    taskId: identity.taskId,
+    tenantId: identity.tenantId,
+    labels: { ...identity.labels },
+    status: options.status,
+    failure: options.failure,
+    createdAt: options.createdAt,
+    startedAt: attempts[0]?.startedAt ?? null,
+    finishedAt: new Date().toISOString(),
+    attempts: [...attempts],
+    exit: outputs && {
+      code: outputs.exit.code,
+      signal: outputs.exit.signal,
+      oomKilled: outputs.exit.oomKilled,
+      cause: outputs.exit.cause,
+    },
+    steps: outputs ? [...outputs.steps] : (options.task?.run.steps ?? []).map(({ name }) => ({ name, exitCode: null, durationMs: null })),
+    base: reached.base && { url: reached.base.url, ref: reached.base.ref, commit: reached.base.commit },
+    changes: outputs?.changes ?? null,
+    output: outputs?.output.value ?? null,
+    artifacts: [],
+    skipped: [],
+    logs: outputs?.logs ?? null,
+    usage: {
+      wallMs: timings.runMs,
+      cpuMs: null,
+      memoryPeakBytes: null,
+      pidsPeak: null,
+      networkRxBytes: null,
+      networkTxBytes: null,
+      diskBytes: null,
+    },
+    timings,
+    egressDenied: [],
+    container: container && {
+      id: container.id,
+      name: container.name,
+      image: container.image,
+      imageDigest: container.imageDigest,
+      parked: false,
+      strategy: reached.layers?.strategy ?? 'copy',
+    },
+    worker: { ...options.worker },
+  }
+}

@@ -1,0 +1,52 @@
+import type { Releasable } from '../support/lifecycle.js'
+
+/** How the repository gets into the container; probed once at start. */
+export type Strategy = 'overlay_volume' | 'copy'
+
+/**
+ * The folders of one container on the host, below `$AGIRUNNER_DATA/slots/<id>`. Used once, then deleted. `owner.json` in it names the
+ * worker, so that a reaper can tell whose it is.
+ */
+export interface Slot {
+  readonly id: string
+  readonly root: string
+  /** Becomes /workspace/context, read-only. */
+  readonly context: string
+  /** Becomes /workspace/output. */
+  readonly output: string
+  /** Becomes the task's HOME. */
+  readonly home: string
+  /** Holds the log files that the gate writes: `o`, `e`, and `s` with the marks of steps. */
+  readonly log: string
+  /** Holds the gate's script; read-only in the container. */
+  readonly gate: string
+}
+
+/** What the workspace's repository started from. */
+export interface Base {
+  readonly url: string | null
+  /** The full name of the ref that was checked out, such as `refs/heads/main`; null when a commit was asked for. */
+  readonly ref: string | null
+  /** Null for an empty repository. */
+  readonly commit: string | null
+}
+
+/** Where a later room finds the repository's two sides, on the host. */
+export type RepositoryLayers =
+  | { readonly strategy: 'overlay_volume'; readonly lower: string; readonly upper: string; readonly work: string }
+  | { readonly strategy: 'copy'; readonly lower: string; readonly copy: string }
+
+/**
+ * What to show the container. `lower` of the layers is the pristine snapshot: its `.git` is trusted, the task's never is.
+ */
+export interface WorkspacePlan extends Releasable {
+  readonly slot: Slot
+  readonly base: Base
+  readonly layers: RepositoryLayers
+  /** What is mounted at /workspace/repo. */
+  readonly mount: { readonly type: 'volume' | 'bind'; readonly source: string }
+  /** Paths below the repository that the platform put there; they are no changes of the task's. */
+  readonly placed: readonly string[]
+  /** uid and gid that own the workspace. */
+  readonly owner: { readonly uid: number; readonly gid: number }
+}

@@ -1,0 +1,254 @@
+import {
+  DEFAULT_QUEUE,
+  type LogEntry,
+  type NewEvent,
+  type RedisNames,
+  redisNames,
+  type TaskEvent,
+  type TaskResult,
+  type WorkerRecord,
+} from '@agirunner/contracts'
+import type { RedisOptions } from 'ioredis'
+import { Connection } from './connection.js'
+import { type Enqueued, Enqueuer, replies } from './enqueue.js'
+import { UnknownTaskError } from './errors.js'
+import { type Decoded, type FollowOptions, followStream } from './follow.js'
+import { readPatch } from './patch.js'
+import { prepareTask, prepareTasks, type SendableTask } from './prepare.js'
+import { ResultWatcher } from './watch.js'
+
+export interface ProducerOptions {
+  /** An address such as `redis://user:password@host:6379/0`, or ioredis options (without `keyPrefix`). */
+  readonly redis: string | RedisOptions
+  /** The queue's name; `agirunner` by default. */
+  readonly queue?: string
+}
+
+/**
+ * What a platform does with the runtime. Every call can be repeated. Each rejects with RedisUnavailableError within
+ * about two seconds when Redis can't be reached (three when it is there and does not answer), and with
+ * ProducerClosedError after `close()`.
+ */
+export interface Producer {
+  /**
+   * Puts a task into the queue. The same taskId with the same content is a no-op.
+   *
+   * @param task the task as an object or as JSON text
+   * @throws SpecError with every problem of the task; nothing was sent
+   * @throws TaskConflictError when the taskId is taken by a task with other content
+   *
+   * @example
+   * const { status } = await producer.enqueue({ taskId: 't-42', run: { script: 'make test' } }) // 'created' or 'same'
+   */
+  enqueue(task: SendableTask): Promise<Enqueued>
+
+  /**
+   * Puts many tasks into the queue, fast and in order. All are checked before the first is sent.
+   *
+   * @throws SpecError with every problem of every task; none was sent
+   * @throws TaskConflictError naming every taskId that is taken; none was sent, unless another producer took an id
+   *   between the check and the sending: then the others were
+   *
+   * @example
+   * await producer.enqueueMany(names.map(name => ({ taskId: `test-${name}`, run: { command: ['npm', 'test', name] } })))
+   */
+  enqueueMany(tasks: readonly SendableTask[]): Promise<Enqueued[]>
+
+  /**
+   * Asks for a task to be canceled; its result then has the status `canceled`. The first reason stays.
+   *
+   * @returns `requested`, `already` when it was asked for before, or `finished` when it is too late
+   * @throws UnknownTaskError
+   *
+   * @example await producer.cancel('t-42', 'the user closed the page')
+   */
+  cancel(taskId: string, reason?: string): Promise<'requested' | 'already' | 'finished'>
+
+  /**
+   * The result of a task, null while it is not finished.
+   *
+   * @throws UnknownTaskError
+   *
+   * @example const result = await producer.result('t-42')
+   */
+  result(taskId: string): Promise<TaskResult | null>
+
+  /**
+   * Waits for the result of a task, as long as it takes. A Redis that goes away while it waits is given a minute.
+   *
+   * @throws UnknownTaskError, or the signal's reason when it is aborted
+   *
+   * @example const result = await producer.waitForResult('t-42', { signal: AbortSignal.timeout(60_000) })
+   */
+  waitForResult(taskId: string, options?: { readonly signal?: AbortSignal }): Promise<TaskResult>
+
+  /**
+   * The log of a task. With `follow` it ends when the task has ended; a late joiner gets everything first, and a broken
+   * connection is resumed without loss or repetition.
+   *
+   * @throws (from the iteration) UnknownTaskError, or the signal's reason when it is aborted
+   *
+   * @example
+   * for await (const { stream, text } of producer.logs('t-42', { follow: true })) process[stream].write(text)
+   */
+  logs(taskId: string, options?: FollowOptions): AsyncIterableIterator<LogEntry>
+
+  /**
+   * What happened to a task, from its enqueueing to `task.finished`; otherwise like `logs`.
+   *
+   * @example
+   * for await (const event of producer.events('t-42', { follow: true })) console.log(event.type, event.phase)
+   */
+  events(taskId: string, options?: FollowOptions): AsyncIterableIterator<TaskEvent>
+
+  /**
+   * The exact bytes of a task's patch, for `git apply --index --binary`; none when nothing was changed.
+   *
+   * @throws (from the iteration) UnknownTaskError, or PatchUnavailableError when the task has not finished, or when the
+   *   patch was not captured, is not on this machine or is not what was captured
+   *
+   * @example await pipeline(producer.patch('t-42'), createWriteStream('t-42.patch'))
+   */
+  patch(taskId: string): AsyncIterable<Buffer>
+
+  /**
+   * The workers that are alive on the queue, as they last said of themselves.
+   *
+   * @example if ((await producer.workers()).length === 0) console.warn('nobody would run the task')
+   */
+  workers(): Promise<WorkerRecord[]>
+
+  /** Closes every connection; iterations and waiters end with ProducerClosedError. Can be repeated. */
+  close(): Promise<void>
+}
+
+/**
+ * Connects a platform to the runtime's queue. It returns at once; the first call waits for the connection.
+ *
+ * @throws RangeError for a queue name that BullMQ refuses, or `keyPrefix` in the Redis options
+ *
+ * @example
+ * const producer = createProducer({ redis: 'redis://127.0.0.1:6379' })
+ * await producer.enqueue({ taskId: 't-42', run: { script: 'echo hello' } })
+ * const result = await producer.waitForResult('t-42')
+ * await producer.close()
+ */
+export function createProducer({ redis, queue = DEFAULT_QUEUE }: ProducerOptions): Producer {
+  if (queue === '' || queue.includes(':')) {
+    throw new RangeError(`the queue name ${JSON.stringify(queue)} can't be used; it is empty or holds ":"; choose another`)
+  }
+  if (typeof redis !== 'string' && redis.keyPrefix) {
+    throw new RangeError("redis.keyPrefix can't be used; the runtime's keys are fixed; use a database number instead")
+  }
+  return new RedisProducer(new Connection(redis), queue)
+}
+
+class RedisProducer implements Producer {
+  readonly #connection: Connection
+  readonly #queue: string
+  readonly #names: RedisNames
+  readonly #enqueuer: Enqueuer
+  readonly #watcher: ResultWatcher
+
+  constructor(connection: Connection, queue: string) {
+    this.#connection = connection
+    this.#queue = queue
+    this.#names = redisNames(queue)
+    this.#enqueuer = new Enqueuer(connection, this.#names, queue)
+    this.#watcher = new ResultWatcher(connection, this.#names.doneChannel, taskId => this.result(taskId))
+  }
+
+  async enqueue(task: SendableTask): Promise<Enqueued> {
+    const [enqueued] = await this.#enqueuer.send([prepareTask(task)])
+    return enqueued as Enqueued
+  }
+
+  async enqueueMany(tasks: readonly SendableTask[]): Promise<Enqueued[]> {
+    return this.#enqueuer.send(prepareTasks(tasks))
+  }
+
+  async cancel(taskId: string, reason = 'canceled by the platform'): Promise<'requested' | 'already' | 'finished'> {
+    const verdict = await this.#connection.use(async redis => {
+      const { record, result, cancel, events, cancelChannel } = this.#names
+      const [attempt, state] = await redis.hmget(record(taskId), 'attempt', 'state')
+      const event = JSON.stringify(cancelEvent(taskId, Number(attempt ?? 0), state === 'running', reason))
+      const keys = [record(taskId), result(taskId), cancel(taskId), events(taskId)]
+      return redis.agirunnerCancel(...keys, reason, cancelChannel, taskId, event)
+    })
+    if (verdict === 'unknown') throw new UnknownTaskError(taskId, this.#queue)
+    if (verdict !== 'finished') await this.#enqueuer.promote(taskId)
+    return verdict as 'requested' | 'already' | 'finished'
+  }
+
+  async result(taskId: string): Promise<TaskResult | null> {
+    return this.#connection.use(async redis => {
+      const { record, result } = this.#names
+      const pipeline = redis.pipeline().get(result(taskId)).exists(record(taskId))
+      const [json, known] = await replies<string | number | null>(pipeline)
+      if (typeof json === 'string') return JSON.parse(json) as TaskResult
+      if (known === 0) throw new UnknownTaskError(taskId, this.#queue)
+      return null
+    })
+  }
+
+  async waitForResult(taskId: string, { signal }: { signal?: AbortSignal } = {}): Promise<TaskResult> {
+    return this.#watcher.wait(taskId, signal)
+  }
+
+  logs(taskId: string, options?: FollowOptions): AsyncIterableIterator<LogEntry> {
+    return this.#follow(taskId, this.#names.log(taskId), decodeLog, options)
+  }
+
+  events(taskId: string, options?: FollowOptions): AsyncIterableIterator<TaskEvent> {
+    return this.#follow(taskId, this.#names.events(taskId), decodeEvent, options)
+  }
+
+  async *patch(taskId: string): AsyncGenerator<Buffer> {
+    yield* readPatch(taskId, await this.result(taskId))
+  }
+
+  async workers(): Promise<WorkerRecord[]> {
+    return this.#connection.use(async redis => {
+      const ids = await redis.smembers(this.#names.workers)
+      if (ids.length === 0) return []
+      const records = await redis.mget(ids.map(id => this.#names.worker(id)))
+      return records.flatMap(json => (json === null ? [] : [JSON.parse(json) as WorkerRecord]))
+    })
+  }
+
+  async close(): Promise<void> {
+    this.#watcher.close()
+    await this.#enqueuer.close()
+    this.#connection.close()
+  }
+
+  #follow<T>(
+    taskId: string,
+    stream: string,
+    decode: (seq: number, fields: ReadonlyMap<string, string>) => Decoded<T>,
+    options?: FollowOptions,
+  ): AsyncIterableIterator<T> {
+    const keys = { stream, record: this.#names.record(taskId), result: this.#names.result(taskId) }
+    const source = { connection: this.#connection, taskId, queue: this.#queue, keys, decode }
+    return followStream(source, options)
+  }
+}
+
+function decodeLog(seq: number, fields: ReadonlyMap<string, string>): Decoded<LogEntry> {
+  const json = fields.get('e')
+  const entry = json === undefined ? null : { ...(JSON.parse(json) as LogEntry), seq }
+  return { entry, end: fields.has('end') }
+}
+
+function decodeEvent(seq: number, fields: ReadonlyMap<string, string>): Decoded<TaskEvent> {
+  const json = fields.get('e')
+  if (json === undefined) return { entry: null, end: false }
+  const entry: TaskEvent = { ...(JSON.parse(json) as NewEvent), seq }
+  return { entry, end: entry.type === 'task.finished' }
+}
+
+function cancelEvent(taskId: string, attempt: number, running: boolean, reason: string): NewEvent {
+  const at = new Date().toISOString()
+  const phase = running ? 'run' : 'queued'
+  return { version: 1, taskId, attempt, at, type: 'cancel.requested', phase, data: { reason } }
+}
