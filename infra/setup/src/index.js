@@ -1,1 +1,7 @@
-export {}
+export { ensureEngine, findEngine, stopStartedEngine } from './engine.js'
+export { dataDirFrom } from './environment.js'
+export { SetupError } from './errors.js'
+export { BASE_IMAGE, ensureImage } from './image.js'
+export { ensureBuilt, ensurePackages, pnpm } from './packages.js'
+export { ensureRedis, stopStartedRedis } from './redis.js'
+export { setUp, stopAll } from './set-up.js'

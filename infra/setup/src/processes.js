@@ -114,7 +114,8 @@ export async function waitFor(condition, { withinMs, everyMs }) {
  * Runs a program to its end. Its standard input is empty.
  * @param {string} command
  * @param {readonly string[]} args
- * @param {{env: Env, cwd?: string, logFile?: string, inherit?: boolean, timeoutMs?: number, signal?: AbortSignal}} options
+ * @param {{env: Env, cwd?: string, logFile?: string, inherit?: boolean, argv0?: string,
+ *   timeoutMs?: number, signal?: AbortSignal}} options
  *   `logFile`: both outputs are appended to it and `output` is what this run added (its tail); `inherit`: both go
  *   where this process's go
  * @returns {Promise<{code: number, output: string}>} `code` is 127 when there is no such program, 128 + n after a signal
@@ -135,15 +136,16 @@ export async function run(command, args, options) {
  * @param {string} command
  * @param {readonly string[]} args
  * @param {number | 'inherit' | 'pipe'} output
- * @param {{env: Env, cwd?: string, timeoutMs?: number, signal?: AbortSignal}} options
+ * @param {{env: Env, cwd?: string, argv0?: string, timeoutMs?: number, signal?: AbortSignal}} options
  * @returns {Promise<{code: number, output: string}>}
  */
-function runChild(command, args, output, { env, cwd, timeoutMs, signal }) {
+function runChild(command, args, output, { env, cwd, argv0, timeoutMs, signal }) {
   return new Promise(resolve => {
     const child = spawn(command, args, {
       env: { ...env },
       stdio: ['ignore', output, output],
       ...(cwd === undefined ? {} : { cwd }),
+      ...(argv0 === undefined ? {} : { argv0 }),
       ...(timeoutMs === undefined ? {} : { timeout: timeoutMs }),
       ...(signal === undefined ? {} : { signal }),
     })

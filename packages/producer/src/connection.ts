@@ -9,6 +9,8 @@ const COMMAND_MS = 3000
 /** How long followers and waiters go on trying to come back to a Redis that went away, in milliseconds. */
 export const PATIENCE_MS = 60_000
 
+const NO_ANSWER = 'it does not answer'
+
 /** The scripts of contracts as commands. */
 interface ScriptCommands<Reply> {
   agirunnerEnqueue(...keysAndArguments: string[]): Reply
@@ -25,7 +27,7 @@ export class Connection {
   readonly redis: RuntimeRedis
   /** For messages: without user name and password. */
   readonly address: string
-  #why = 'it does not answer'
+  #why = NO_ANSWER
   #ready: Promise<void> | null = null
   #closed = false
   readonly #duplicates = new Set<Redis>()
@@ -113,7 +115,9 @@ export class Connection {
   translate(error: unknown): unknown {
     if (error instanceof ProducerError || !isRedisError(error)) return error
     if (this.#closed) return new ProducerClosedError()
-    return new RedisUnavailableError(this.address, error.message || this.#why, error)
+    // ioredis tells how often it tried; what a person needs is why the connection broke.
+    const broken = error.name === 'MaxRetriesPerRequestError'
+    return new RedisUnavailableError(this.address, broken ? `the connection broke (${this.#why})` : error.message, error)
   }
 
   close(): void {
@@ -126,13 +130,16 @@ export class Connection {
     redis.on('error', (error: Error) => {
       this.#why = error.message || String((error as NodeJS.ErrnoException).code ?? error.name)
     })
+    redis.on('ready', () => {
+      this.#why = NO_ANSWER
+    })
     return redis as RuntimeRedis
   }
 }
 
 /** Whether the machinery failed rather than the program: mistakes of ours must not read as "Redis is away". */
 function isRedisError(error: unknown): error is Error {
-  if (!(error instanceof Error)) return false
+  if (typeof error !== 'object' || error === null || !('message' in error)) return false
   return !(error instanceof TypeError || error instanceof RangeError || error instanceof SyntaxError)
 }
 

@@ -57,5 +57,5 @@ function pathOf(taskId: string, uri: string): string {
 }
 
 function isFileError(error: unknown): error is NodeJS.ErrnoException {
-  return error instanceof Error && typeof (error as NodeJS.ErrnoException).syscall === 'string'
+  return typeof (error as NodeJS.ErrnoException | null)?.syscall === 'string'
 }

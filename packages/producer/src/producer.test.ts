@@ -10,20 +10,21 @@ import { announceWorker, TestWorker } from './testing/worker.js'
 
 const task = (taskId: string, script = 'true') => ({ taskId, run: { script } })
 
-let server: TestRedis | null = null
+// A server of its own, whatever REDIS_URL says: these tests count, break and kill its connections.
+let server: TestRedis
 let url: string
 let redis: Redis
 let queue: string
 let producer: Producer
 
 beforeAll(async () => {
-  server = process.env.REDIS_URL ? null : await TestRedis.start()
-  url = process.env.REDIS_URL ?? server?.url ?? ''
+  server = await TestRedis.start()
+  url = server.url
   redis = new Redis(url)
 })
 afterAll(async () => {
   redis.disconnect()
-  await server?.stop()
+  await server.stop()
 })
 beforeEach(() => {
   queue = `test-${randomUUID()}`
@@ -109,7 +110,7 @@ describe('enqueueMany', () => {
     const tasks = Array.from({ length: 600 }, (_, i) => task(`t-${i}`))
     const sent = await producer.enqueueMany(tasks)
     expect(sent).toEqual(tasks.map(({ taskId }) => ({ taskId, status: 'created' })))
-    expect(await redis.zrange(`${REDIS_PREFIX}:${queue}:prioritized`, 0, -1)).toEqual(tasks.map(({ taskId }) => taskId))
+    expect(await redis.zrange(`${REDIS_PREFIX}:${queue}:prioritized`, '0', '-1')).toEqual(tasks.map(({ taskId }) => taskId))
     const again = await producer.enqueueMany([...tasks.slice(0, 2), task('new')])
     expect(again.map(({ status }) => status)).toEqual(['same', 'same', 'created'])
   })
@@ -263,7 +264,7 @@ describe('logs and events', () => {
     const following = (async () => {
       for await (const { text } of producer.logs('t-1', { follow: true })) {
         seen.push(text)
-        if (Number(text) % 20 === 10) await redis.client('KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
+        if (Number(text) % 20 === 10) await redis.call('CLIENT', 'KILL', 'TYPE', 'normal', 'SKIPME', 'yes')
       }
     })()
     for (let i = 0; i < 100; i += 1) await worker.log(String(i))
@@ -333,6 +334,7 @@ describe('without Redis', () => {
     expect((await log.next()).value).toMatchObject({ text: 'before' })
     const rest = collect(log)
     const waiting = restarted.waitForResult('t-1')
+    await subscribed(hand)
     await own.kill()
     await expect(restarted.enqueue(task('t-2'))).rejects.toMatchObject({ code: 'redis.unavailable' })
     await own.resume()
@@ -356,7 +358,7 @@ describe('createProducer', () => {
 
 /** How many connections Redis has besides the test's own. */
 async function connections(): Promise<number> {
-  const clients = String(await redis.client('LIST', 'TYPE', 'normal'))
+  const clients = String(await redis.call('CLIENT', 'LIST', 'TYPE', 'normal'))
   return clients.trim().split('\n').length - 1
 }
 
@@ -364,10 +366,10 @@ async function connectionsBecome(count: number): Promise<void> {
   for (;;) if ((await connections()) === count) return
 }
 
-async function subscribed(): Promise<void> {
+async function subscribed(to = redis): Promise<void> {
   const channel = redisNames(queue).doneChannel
   for (;;) {
-    const [, subscribers] = (await redis.pubsub('NUMSUB', channel)) as [string, number]
+    const [, subscribers] = (await to.pubsub('NUMSUB', channel)) as [string, number]
     if (subscribers > 0) return
   }
 }

@@ -1,0 +1,94 @@
+import { execFileSync } from 'node:child_process'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, expect, it } from '@jest/globals'
+import { INSIDE, quote, renderGate } from './gate.js'
+import { parseMarks } from './marks.js'
+
+let folder: string
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), 'gate-'))
+})
+afterEach(() => rmSync(folder, { recursive: true }))
+
+/** Runs a gate in a real shell, its folders moved below a temporary one. */
+function run(script: string): { code: number; stdout: string; stderr: string; marks: ReturnType<typeof parseMarks> } {
+  const file = join(folder, 'f')
+  writeFileSync(file, script.replaceAll(INSIDE.log, folder).replaceAll(INSIDE.repo, folder))
+  for (const name of ['o', 'e', 's']) writeFileSync(join(folder, name), '')
+  let code = 0
+  try {
+    execFileSync('/bin/sh', ['-c', `. ${file}`])
+  } catch (error) {
+    code = (error as { status: number }).status
+  }
+  const read = (name: string) => readFileSync(join(folder, name), 'utf8')
+  return { code, stdout: read('o'), stderr: read('e'), marks: parseMarks(read('s')) }
+}
+
+describe('the gate', () => {
+  it('redirects both streams, sets the environment and passes the exit code on', () => {
+    const result = run(renderGate({ script: 'echo "$A"; echo err >&2; exit 7' }, { A: "it's\na 'test' $HOME `x` \\" }))
+    expect(result).toMatchObject({ code: 7, stdout: "it's\na 'test' $HOME `x` \\\n", stderr: 'err\n' })
+    expect(result.marks.passed).toBe(true)
+  })
+
+  it('passes every byte of an argument on', () => {
+    const bytes = Array.from({ length: 255 }, (_, index) => String.fromCharCode(index + 1)).join('')
+    expect(run(renderGate({ command: ['printf', '%s', bytes, ''] }, {})).stdout).toBe(bytes)
+  })
+
+  it('has names in the environment that no shell could export', () => {
+    expect(run(renderGate({ command: ['env'] }, { 'dotted.name': '1' })).stdout).toContain('\ndotted.name=1\n')
+  })
+
+  it('says 127 for a command that is not there', () => {
+    expect(run(renderGate({ command: ['no-such-program'] }, {})).code).toBe(127)
+  })
+
+  it('has its input at its end', () => {
+    expect(run(renderGate({ script: 'cat; echo done' }, {})).stdout).toBe('done\n')
+  })
+
+  it('runs steps up to the first that fails and marks each', () => {
+    const steps = [
+      { name: 'one', script: 'echo 1' },
+      { name: 'two', script: 'echo 2; exit 3' },
+      { name: 'three', script: 'echo 3' },
+    ]
+    const result = run(renderGate({ steps }, {}))
+    expect(result).toMatchObject({ code: 3, stdout: '1\n2\n' })
+    expect(result.marks.steps.map(step => [step.index, step.exitCode, step.stdoutOffset])).toEqual([
+      [0, 0, 0],
+      [1, 3, 2],
+    ])
+  })
+
+  it('lets a script that replaces the shell change nothing outside its step', () => {
+    const steps = [{ name: 'one', script: 'cd /; X=1; trap "" TERM' }, { name: 'two', script: 'pwd; echo "[$X]"' }]
+    expect(run(renderGate({ steps }, {})).stdout).toBe(`${folder}\n[]\n`)
+  })
+
+  it('says what kept it from the command', () => {
+    const script = renderGate({ script: 'true' }, {}).replace(INSIDE.repo, '/nowhere')
+    expect(run(script)).toMatchObject({ code: 125, marks: { passed: false, failure: 'the workspace is not there' } })
+  })
+})
+
+describe('marks', () => {
+  it('pass over what does not fit their form', () => {
+    const marks = parseMarks('g\nb 0 0 0 1.50\nnonsense\nx 0 0 oops\nx 0 4 2.25\nx 0 0 9\nx 7 0 1\n')
+    expect(marks).toEqual({
+      passed: true,
+      failure: null,
+      steps: [{ index: 0, stdoutOffset: 0, stderrOffset: 0, startedMs: 1500, exitCode: 4, durationMs: 750 }],
+    })
+  })
+})
+
+describe('quote', () => {
+  it('leaves nothing for the shell to read', () => {
+    expect(quote("a'b")).toBe(`'a'\\''b'`)
+  })
+})

@@ -1,0 +1,87 @@
+import { parseTask, type TaskInput } from '@agirunner/contracts'
+import { describe, expect, it } from '@jest/globals'
+import type { CapturedOutputs } from '../capture/capture.js'
+import { parseMarks } from '../execution/marks.js'
+import { asTaskFailure, judge, statusOf } from './outcome.js'
+import { retryDelay } from './retry.js'
+import { TaskFailure } from '@agirunner/contracts'
+
+const task = (more: Partial<TaskInput> = {}) => parseTask({ taskId: 't', run: { script: 'true' }, ...more })
+const outputs = (exit: Partial<CapturedOutputs['exit']>, more: Partial<CapturedOutputs> = {}): CapturedOutputs => ({
+  exit: { code: 0, signal: null, oomKilled: false, cause: 'exited', marks: parseMarks('g\n'), ...exit },
+  steps: [],
+  logs: { bytes: 0, lines: 0, truncated: false, uri: null },
+  changes: null,
+  output: { value: null, failure: null },
+  overLogCeiling: false,
+  ...more,
+})
+
+describe('judge', () => {
+  it.each([
+    ['success', {}, null],
+    ['a non-zero exit', { code: 3 }, 'task.exit_nonzero'],
+    ['137 without an OOM is only an exit', { code: 137 }, 'task.exit_nonzero'],
+    ['out of memory', { code: 137, oomKilled: true }, 'task.out_of_memory'],
+    ['a child killed by OOM under a main process that went well', { code: 0, oomKilled: true }, null],
+    ['a deadline, whatever the exit code', { code: 0, cause: 'deadline' }, 'task.timeout'],
+    ['a cancel outweighs out of memory', { code: 137, oomKilled: true, cause: 'canceled' }, 'task.canceled'],
+    ['a gate that was not passed', { code: 127, marks: parseMarks('') }, 'image.incompatible'],
+  ] as const)('%s', (_what, exit, code) => {
+    expect(judge(task(), outputs(exit))?.code ?? null).toBe(code)
+  })
+
+  it('puts the log ceiling before the exit, and the output after it', () => {
+    const invalid = { value: null, failure: new TaskFailure('task.output_invalid', 'no JSON') } as const
+    expect(judge(task(), outputs({ code: 137 }, { overLogCeiling: true }))?.code).toBe('task.log_limit')
+    expect(judge(task(), outputs({ code: 0 }, { output: invalid }))?.code).toBe('task.output_invalid')
+    expect(judge(task(), outputs({ code: 1 }, { output: invalid }))?.code).toBe('task.exit_nonzero')
+  })
+
+  it('names the step that failed', () => {
+    const steps = [{ name: 'build', exitCode: 2, durationMs: 1 }]
+    expect(judge(task(), outputs({ code: 2 }, { steps }))?.message).toContain('step "build"')
+  })
+})
+
+describe('statusOf', () => {
+  it.each([
+    [null, 'succeeded'],
+    ['task.timeout', 'timed_out'],
+    ['task.canceled', 'canceled'],
+    ['worker.lost', 'failed'],
+  ] as const)('%s is %s', (code, status) => {
+    expect(statusOf(code && new TaskFailure(code, ''))).toBe(status)
+  })
+})
+
+describe('an error that nobody typed', () => {
+  it('is the machinery’s', () => {
+    expect(asTaskFailure(new TypeError('x'), 'capture').code).toBe('capture.failed')
+    expect(asTaskFailure(new TypeError('x'), 'create').code).toBe('container.create_failed')
+  })
+})
+
+describe('retryDelay', () => {
+  const failure = (code: 'workspace.remote_unreachable' | 'worker.lost' | 'task.exit_nonzero' | 'task.canceled') => new TaskFailure(code, '')
+
+  it('gives an infrastructure failure before the first command two free tries', () => {
+    const at = (attempts: number) => retryDelay(task(), { failure: failure('workspace.remote_unreachable'), ran: false, attempts, ranAttempts: 0 })
+    expect([at(1), at(2), at(3)]).toEqual([500, 1000, null])
+  })
+
+  it('lets an attempt that ran cost one', () => {
+    const lost = { failure: failure('worker.lost'), ran: true, attempts: 1, ranAttempts: 1 }
+    expect(retryDelay(task(), lost)).toBeNull()
+    expect(retryDelay(task({ retry: { maxAttempts: 2 } }), lost)).toBe(2000)
+    expect(retryDelay(task({ retry: { maxAttempts: 2 } }), { ...lost, attempts: 2, ranAttempts: 2 })).toBeNull()
+  })
+
+  it('tries what the task asks for, and never a cancel', () => {
+    const retry = { maxAttempts: 3, on: ['task', 'platform'] as ('task' | 'platform')[], backoff: { type: 'fixed' as const, delay: 1 } }
+    const facts = { ran: true, attempts: 1, ranAttempts: 1 }
+    expect(retryDelay(task({ retry }), { ...facts, failure: failure('task.exit_nonzero') })).toBe(1000)
+    expect(retryDelay(task({ retry }), { ...facts, failure: failure('task.canceled') })).toBeNull()
+    expect(retryDelay(task(), { ...facts, failure: failure('task.exit_nonzero') })).toBeNull()
+  })
+})
