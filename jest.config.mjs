@@ -3,7 +3,7 @@
 export default {
   testEnvironment: 'node',
   transform: {},
-  roots: ['<rootDir>/packages', '<rootDir>/apps', '<rootDir>/infra/setup'],
+  roots: ['<rootDir>/packages', '<rootDir>/apps', '<rootDir>/infra/setup', '<rootDir>/test'],
   testMatch: ['**/dist/**/*.test.js', '<rootDir>/infra/setup/test/**/*.test.js'],
   modulePathIgnorePatterns: [],
   testTimeout: 60_000,

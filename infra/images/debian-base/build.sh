@@ -44,14 +44,7 @@ packages=$(grep -v '^#' "$here/packages" | tr '\n' ',')
 mmdebstrap --variant=apt --format=tar --include="${packages%,}" \
   --aptopt="$work/apt.conf" \
   --aptopt='Acquire::Languages "none"' \
-  --dpkgopt='path-exclude=/usr/share/doc/*' \
-  --dpkgopt='path-include=/usr/share/doc/*/copyright' \
-  --dpkgopt='path-exclude=/usr/share/man/*' \
-  --dpkgopt='path-exclude=/usr/share/info/*' \
-  --dpkgopt='path-exclude=/usr/share/lintian/*' \
-  --dpkgopt='path-exclude=/usr/share/groff/*' \
-  --dpkgopt='path-exclude=/usr/share/locale/*' \
-  --dpkgopt='path-include=/usr/share/locale/locale.alias' \
+  --dpkgopt=force-unsafe-io \
   --customize-hook="$here/customize.sh \"\$1\"" \
   "$suite" "$work/root.tar" - <"$work/sources.list"
 mv "$work/root.tar" "$out"

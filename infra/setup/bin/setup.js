@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 // `npm run setup [-- --stop]`: makes this machine ready and leaves everything running, or stops what that started.
 import { fileURLToPath } from 'node:url'
+import { messageOf } from '../src/errors.js'
 import { setUp, stopAll } from '../src/index.js'
 
 const root = fileURLToPath(new URL('../../../', import.meta.url))
@@ -12,13 +13,17 @@ const withoutPassword = url => (url ?? '').replace(/\/\/.*@/, '//')
 
 async function start() {
   const { redisUrl, dockerHost, image, dataDir } = await setUp({ root, env: process.env, log, keep: true })
-  log(`setup: ready: Redis ${withoutPassword(redisUrl)}, engine ${dockerHost}, image ${image}, data ${dataDir}`)
-  if (!process.env.REDIS_URL) log(`setup: the address of Redis with its password is in ${dataDir}/run/redis.json`)
+  log(
+    `setup: ready: Redis ${withoutPassword(redisUrl)}, engine ${dockerHost}, image ${image}, data ${dataDir}`,
+  )
+  if (!process.env.REDIS_URL)
+    log(`setup: the address of Redis with its password is in ${dataDir}/run/redis.json`)
 }
 
 async function stop() {
   const stopped = await stopAll({ env: process.env, log })
-  if (!stopped) log('setup: nothing to stop; no set-up with this data folder started anything that still runs')
+  if (!stopped)
+    log('setup: nothing to stop; no set-up with this data folder started anything that still runs')
 }
 
 const args = process.argv.slice(2)
@@ -28,6 +33,6 @@ try {
   }
   await (args[0] ? stop() : start())
 } catch (error) {
-  console.error(`error: ${error instanceof Error ? error.message : error}`)
+  console.error(`error: ${messageOf(error)}`)
   process.exitCode = 1
 }

@@ -3,6 +3,7 @@
 // The last line is always `N passed, N failed`.
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { messageOf } from '../src/errors.js'
 import { ensureRedis, setUp } from '../src/index.js'
 import { makeTestData, readTotals, removeTestData, runJest } from '../src/test-run.js'
 
@@ -56,7 +57,7 @@ function totalsFile(dataDir) {
 
 /** @param {unknown} error */
 function report(error) {
-  console.error(`error: ${error instanceof Error ? error.message : error}`)
+  console.error(`error: ${messageOf(error)}`)
 }
 
 /** @returns {Promise<{code: number, passed: number, failed: number}>} */

@@ -1,4 +1,4 @@
-import { readFileSync, readdirSync, rmSync } from 'node:fs'
+import { readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { installPackages } from './apt.js'
 import { callEngine, whyNoEngine } from './engine-api.js'
@@ -122,7 +122,8 @@ async function waitForTheirs(env, say) {
  * @param {number} withinMs
  */
 function answers(env, withinMs) {
-  const ping = async () => (await whyNoEngine(defaultHost, env, { withinMs: Math.max(1000, withinMs) })) === null
+  const ping = async () =>
+    (await whyNoEngine(defaultHost, env, { withinMs: Math.max(1000, withinMs) })) === null
   return waitFor(ping, { withinMs, everyMs: 50 })
 }
 
@@ -160,7 +161,9 @@ function shims() {
   return readdirSync('/proc')
     .filter(name => /^\d+$/.test(name))
     .map(Number)
-    .filter(pid => nameOf(pid)?.startsWith('containerd-shim') && commandLineOf(pid).includes('/docker/containerd/'))
+    .filter(
+      pid => nameOf(pid)?.startsWith('containerd-shim') && commandLineOf(pid).includes('/docker/containerd/'),
+    )
     .map(pid => ({ pid, startTime: startTimeOf(pid) ?? '' }))
 }
 
@@ -233,7 +236,8 @@ function pidIn(file) {
 async function loadModules(env) {
   const modprobe = which('modprobe', env, { system: true })
   if (!modprobe) return
-  for (const module of ['overlay', 'br_netfilter']) await run(modprobe, ['-q', module], { env, timeoutMs: 10_000 })
+  for (const module of ['overlay', 'br_netfilter'])
+    await run(modprobe, ['-q', module], { env, timeoutMs: 10_000 })
 }
 
 function noIptablesError() {

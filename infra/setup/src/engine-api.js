@@ -29,7 +29,8 @@ const idleMsDefault = 10_000
  */
 export function callEngine(host, env, { method, path, body, headers = {}, idleMs = idleMsDefault, signal }) {
   const isStream = body !== undefined && 'pipe' in body && typeof body.pipe === 'function'
-  const payload = isStream || Buffer.isBuffer(body) || body === undefined ? body : Buffer.from(JSON.stringify(body))
+  const payload =
+    isStream || Buffer.isBuffer(body) || body === undefined ? body : Buffer.from(JSON.stringify(body))
   const type = payload === body ? {} : { 'content-type': 'application/json' }
   const { send, options } = transport(host, env)
   return new Promise((resolve, reject) => {
@@ -91,7 +92,12 @@ function certificates(env) {
 export async function whyNoEngine(host, env, { withinMs }) {
   try {
     const signal = AbortSignal.timeout(withinMs)
-    const { status } = await callEngine(host, env, { method: 'GET', path: '/_ping', idleMs: withinMs, signal })
+    const { status } = await callEngine(host, env, {
+      method: 'GET',
+      path: '/_ping',
+      idleMs: withinMs,
+      signal,
+    })
     return status === 200 ? null : `it answered with status ${status}`
   } catch (error) {
     return error instanceof Error && error.name === 'AbortError' ? 'no answer in time' : messageOf(error)
@@ -134,28 +140,28 @@ export async function callChecked(host, env, call) {
  */
 function failureIn(text) {
   for (const line of text.split('\n')) {
-    if (!line.includes('"error"')) continue
-    const failure = parsed(line).error
-    if (failure) return String(failure)
+    const failure = line.includes('"error"') ? textField(line, 'error') : null
+    if (failure) return failure
   }
   return null
 }
 
 /** @param {string} text */
 function reasonIn(text) {
-  const { message, cause } = parsed(text)
-  return String(message ?? cause ?? text.slice(0, 300))
+  return textField(text, 'message') ?? text.slice(0, 300)
 }
 
 /**
- * @param {string} text
- * @returns {{error?: unknown, message?: unknown, cause?: unknown}}
+ * @param {string} json
+ * @param {string} name
+ * @returns {string | null} null when it isn't JSON or holds no such text
  */
-function parsed(text) {
+function textField(json, name) {
   try {
-    return Object(JSON.parse(text))
+    const value = JSON.parse(json)?.[name]
+    return typeof value === 'string' ? value : null
   } catch {
-    return {}
+    return null
   }
 }
 

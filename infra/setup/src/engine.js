@@ -1,9 +1,9 @@
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { isRoot, isTrue } from './environment.js'
-import { engineVersion, whyNoEngine } from './engine-api.js'
-import { defaultSocket, dockerdIsThere, endDockerd, installDockerd, startDockerd } from './dockerd.js'
 import { whyNoInstall } from './apt.js'
+import { defaultSocket, dockerdIsThere, endDockerd, installDockerd, startDockerd } from './dockerd.js'
+import { engineVersion, whyNoEngine } from './engine-api.js'
+import { isRoot, isTrue } from './environment.js'
 import { SetupError } from './errors.js'
 import { dataFolder } from './files.js'
 import { withLock } from './lock.js'
@@ -115,7 +115,9 @@ function socketsToTry(env) {
  */
 async function checkNamedHost(host, env) {
   const isKnown = /^(unix|tcp|https?):\/\/./.test(host)
-  const why = isKnown ? await whyNoEngine(host, env, { withinMs: pingMs }) : 'only unix:// and tcp:// are understood'
+  const why = isKnown
+    ? await whyNoEngine(host, env, { withinMs: pingMs })
+    : 'only unix:// and tcp:// are understood'
   if (why === null) return host
   const tls = isTrue(env.DOCKER_TLS_VERIFY) ? ' (with TLS, as DOCKER_TLS_VERIFY says)' : ''
   throw new SetupError('engine.unreachable', {

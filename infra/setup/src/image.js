@@ -117,7 +117,8 @@ async function buildFromPackages(context) {
   try {
     const build = () => run('sh', [join(folder, 'build.sh'), archive], { env, logFile })
     const { code, output } = await withProgress(say, `building ${BASE_IMAGE} from packages`, build)
-    if (code !== 0) return `build from packages: build.sh ended with ${code}; its log is ${logFile}\n${output}`
+    if (code !== 0)
+      return `build from packages: build.sh ended with ${code}; its log is ${logFile}\n${output}`
     await withProgress(say, 'importing it', () => importArchive({ host, env }, archive))
     return null
   } finally {
@@ -151,7 +152,7 @@ async function importArchive({ host, env }, archive) {
   for (const change of changes) query.append('changes', change)
   const body = createReadStream(archive)
   const headers = { 'content-type': 'application/x-tar' }
-  const path = `/images/create?${query}`
+  const path = `/images/create?${query.toString()}`
   await callChecked(host, env, { method: 'POST', path, body, headers, idleMs: buildIdleMs })
 }
 
@@ -159,9 +160,20 @@ async function importArchive({ host, env }, archive) {
 async function buildFromDockerfile({ host, env, say }) {
   const names = ['Dockerfile', 'packages', 'customize.sh']
   const context = packTar(names.map(name => ({ name, content: readFileSync(join(folder, name)) })))
-  const query = new URLSearchParams({ t: BASE_IMAGE, labels: JSON.stringify(labels('dockerfile')), rm: '1', forcerm: '1' })
+  const query = new URLSearchParams({
+    t: BASE_IMAGE,
+    labels: JSON.stringify(labels('dockerfile')),
+    rm: '1',
+    forcerm: '1',
+  })
   const headers = { 'content-type': 'application/x-tar' }
-  const call = { method: 'POST', path: `/build?${query}`, body: context, headers, idleMs: buildIdleMs }
+  const call = {
+    method: 'POST',
+    path: `/build?${query.toString()}`,
+    body: context,
+    headers,
+    idleMs: buildIdleMs,
+  }
   await withProgress(say, `building ${BASE_IMAGE} with the engine`, () => callChecked(host, env, call))
   return null
 }

@@ -12,7 +12,14 @@ const probes = [
   ['-A', probeChain, '-m', 'addrtype', '--dst-type', 'LOCAL', '-j', 'RETURN'],
   ['-A', probeChain, '-s', '192.0.2.0/24', '-j', 'MASQUERADE'],
 ]
-const programs = ['iptables', 'iptables-save', 'iptables-restore', 'ip6tables', 'ip6tables-save', 'ip6tables-restore']
+const programs = [
+  'iptables',
+  'iptables-save',
+  'iptables-restore',
+  'ip6tables',
+  'ip6tables-save',
+  'ip6tables-restore',
+]
 
 /**
  * Finds an iptables that this kernel really serves. The one the system points to comes first; another is put before

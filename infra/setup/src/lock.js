@@ -1,5 +1,5 @@
-import { linkSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { randomUUID } from 'node:crypto'
+import { linkSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { codeOf, SetupError } from './errors.js'
 import { dataFolder, readJson } from './files.js'
@@ -117,6 +117,7 @@ function removeIfAbandoned(marker) {
  */
 function readOwner(file) {
   const read = /** @type {Partial<Owner> | null} */ (readJson(file))
-  if (typeof read?.pid !== 'number' || typeof read.startTime !== 'string' || typeof read.token !== 'string') return null
+  if (typeof read?.pid !== 'number' || typeof read.startTime !== 'string' || typeof read.token !== 'string')
+    return null
   return { pid: read.pid, startTime: read.startTime, token: read.token }
 }

@@ -23,7 +23,10 @@ export async function withProgress(say, what, work) {
   const started = performance.now()
   const seconds = () => Math.round((performance.now() - started) / 100) / 10
   say(`${what} …`)
-  const ticker = setInterval(() => say(`${what}: still at it after ${Math.round(seconds())} s`), tickSeconds * 1000)
+  const ticker = setInterval(
+    () => say(`${what}: still at it after ${Math.round(seconds())} s`),
+    tickSeconds * 1000,
+  )
   try {
     const result = await work()
     say(`${what}: done in ${seconds()} s`)

@@ -60,7 +60,11 @@ export function pnpm(args, { root, env, logFile, inherit = false }) {
   // CI: it must never stop to ask.
   const pnpmEnv = { CI: 'true', ...env }
   const output = logFile === undefined ? { inherit } : { logFile }
-  return run(npxPath(env), ['-y', `pnpm@${pnpmVersion(root)}`, ...args], { cwd: root, env: pnpmEnv, ...output })
+  return run(npxPath(env), ['-y', `pnpm@${pnpmVersion(root)}`, ...args], {
+    cwd: root,
+    env: pnpmEnv,
+    ...output,
+  })
 }
 
 /**

@@ -36,8 +36,8 @@ function startTimeFromProc(pid) {
 /** @param {number} pid */
 function startTimeFromPs(pid) {
   try {
-    const options = /** @type {const} */ ({ encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] })
-    return execFileSync('ps', ['-o', 'lstart=', '-p', String(pid)], options).trim() || null
+    const args = ['-o', 'lstart=', '-p', String(pid)]
+    return execFileSync('ps', args, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] }).trim() || null
   } catch {
     return null
   }

@@ -1,5 +1,5 @@
-import { callChecked, callEngine } from './engine-api.js'
 import { findEngine } from './engine.js'
+import { callChecked, callEngine } from './engine-api.js'
 import { withProgress } from './log.js'
 
 /** @typedef {import('./environment.js').Env} Env */

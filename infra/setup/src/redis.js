@@ -8,10 +8,15 @@ import { dataFolder, writePrivateFile } from './files.js'
 import { withLock } from './lock.js'
 import { areaLog } from './log.js'
 import { endProcess, isAlive, startService, tailOf } from './processes.js'
-import { containerRuns, ensureRedisImage, removeRedisContainer, startRedisContainer } from './redis-container.js'
+import {
+  containerRuns,
+  ensureRedisImage,
+  removeRedisContainer,
+  startRedisContainer,
+} from './redis-container.js'
 import { findRedisProgram, installRedisProgram } from './redis-program.js'
 import { askRedis, RedisReplyError } from './resp.js'
-import { forgetService, joinService, leaveService, readService, recordService } from './service.js'
+import { joinService, leaveService, readService, recordService } from './service.js'
 
 /** @typedef {import('./environment.js').Env} Env */
 /** @typedef {import('./log.js').Log} Log */
@@ -40,7 +45,12 @@ export async function ensureRedis({ dataDir, env, log, keep = false }) {
     const state = readService(stateFile(dataDir))
     if (state && (await runs(state, env))) return reuse(state, { dataDir, env, log, keep })
     const started = await start({ dataDir, env, say: areaLog(log, 'redis'), former: state?.url ?? null })
-    return redisOf(recordService(stateFile(dataDir), { ...started, keep }), { dataDir, env, log, started: true })
+    return redisOf(recordService(stateFile(dataDir), { ...started, keep }), {
+      dataDir,
+      env,
+      log,
+      started: true,
+    })
   })
 }
 
@@ -84,7 +94,9 @@ async function useNamed(url, say) {
  */
 async function warnOfEviction(url, say) {
   // Hosted servers often refuse CONFIG.
-  const reply = await askRedis(url, [['CONFIG', 'GET', 'maxmemory-policy']], { withinMs: pingMs }).catch(() => [])
+  const reply = await askRedis(url, [['CONFIG', 'GET', 'maxmemory-policy']], { withinMs: pingMs }).catch(
+    () => [],
+  )
   const policy = reply[0]?.split('\n')[1]
   if (policy && policy !== 'noeviction') {
     say(`its maxmemory-policy is ${policy}; it may drop tasks when memory is short; set it to noeviction`)
@@ -101,7 +113,9 @@ async function reuse(state, { dataDir, env, log, keep }) {
   const logFile = join(dataFolder(dataDir, 'redis'), 'redis.log')
   await waitUntilReady(state.url, () => runs(state, env), { say, logFile })
   joinService(stateFile(dataDir), state, { keep })
-  say(`using ${await describe(state.url)}, which an earlier set-up started${state.pid ? ` as process ${state.pid}` : ''}`)
+  say(
+    `using ${await describe(state.url)}, which an earlier set-up started${state.pid ? ` as process ${state.pid}` : ''}`,
+  )
   return redisOf(state, { dataDir, env, log, started: false })
 }
 
@@ -198,7 +212,10 @@ async function findLauncher({ dataDir, env, say }) {
  */
 async function launchProgram({ command, argv0, name, version }, { dataDir, env, say, plan }) {
   const { url, port, folder, configFile, logFile } = plan
-  writePrivateFile(configFile, configOf({ bind: '127.0.0.1', port, folder, logFile, password: passwordIn(url) }))
+  writePrivateFile(
+    configFile,
+    configOf({ bind: '127.0.0.1', port, folder, logFile, password: passwordIn(url) }),
+  )
   const own = await startService(command, [configFile], { env, logFile, argv0 }).catch(error => {
     throw startError(messageOf(error), logFile)
   })

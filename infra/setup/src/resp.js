@@ -54,7 +54,8 @@ function open(url) {
   const login = password ? [user ? ['AUTH', user, password] : ['AUTH', password]] : []
   const host = url.hostname.replace(/^\[|\]$/g, '') || '127.0.0.1'
   const port = Number(url.port || 6379)
-  const socket = url.protocol === 'rediss:' ? connectTls({ host, port, servername: host }) : connectTcp({ host, port })
+  const socket =
+    url.protocol === 'rediss:' ? connectTls({ host, port, servername: host }) : connectTcp({ host, port })
   return { socket, login }
 }
 
@@ -76,7 +77,8 @@ function parseReply(bytes, from) {
   const next = lineEnd + 2
   if (kind === '$') return parseBulk(bytes, Number(line), next)
   if (kind === '*') return parseArray(bytes, Number(line), next)
-  return { text: line, error: kind === '-', end: next }
+  if (kind === '+' || kind === ':' || kind === '-') return { text: line, error: kind === '-', end: next }
+  return { text: 'what answers does not speak the protocol of Redis', error: true, end: next }
 }
 
 /**

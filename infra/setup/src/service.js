@@ -31,7 +31,8 @@ import { isAlive, ownProcess } from './processes.js'
  */
 export function readService(file) {
   const read = /** @type {Partial<ServiceState> | null} */ (readJson(file))
-  if (typeof read?.pid !== 'number' || typeof read.startTime !== 'string' || typeof read.url !== 'string') return null
+  if (typeof read?.pid !== 'number' || typeof read.startTime !== 'string' || typeof read.url !== 'string')
+    return null
   return {
     pid: read.pid,
     startTime: read.startTime,

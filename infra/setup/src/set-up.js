@@ -89,6 +89,7 @@ export async function stopAll({ env, log }) {
 
 /** @param {{stop: () => Promise<void>}[]} running is emptied, so that stopping again does nothing */
 async function stopInReverse(running) {
+  /** @type {unknown[]} */
   const failures = []
   for (let service = running.pop(); service; service = running.pop()) {
     await service.stop().catch(error => failures.push(error))
@@ -99,5 +100,9 @@ async function stopInReverse(running) {
 /** @param {AbortSignal | undefined} signal */
 function throwIfAborted(signal) {
   if (!signal?.aborted) return
-  throw new SetupError('aborted', { what: 'the set-up was stopped', why: 'it was asked to', fix: 'run it again' })
+  throw new SetupError('aborted', {
+    what: 'the set-up was stopped',
+    why: 'it was asked to',
+    fix: 'run it again',
+  })
 }

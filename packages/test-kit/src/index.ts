@@ -1,1 +1,22 @@
-export {}
+export { type EventuallyOptions, eventually } from './eventually.js'
+export { type GitOptions, git } from './git.js'
+export { type GitRequest, type GitServer, type GitServerOptions, serveGit } from './git-server.js'
+export { expectNoLeaks, type LeakOptions, leaks } from './leaks.js'
+export {
+  type PrivateRedis,
+  removeQueue,
+  startPrivateRedis,
+  startRedis,
+  type TestRedis,
+  uniqueQueue,
+} from './redis.js'
+export {
+  createRepository,
+  type FileContent,
+  type Files,
+  manyFiles,
+  type Repository,
+  type RepositoryBuilder,
+  type RepositoryOptions,
+} from './repository.js'
+export { startWorker, type TestWorker, type TestWorkerOptions, type WorkerExit } from './worker.js'

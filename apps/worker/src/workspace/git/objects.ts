@@ -1,0 +1,272 @@
+import { createHash } from 'node:crypto'
+import { closeSync, existsSync, fstatSync, openSync, readdirSync, readFileSync, readSync } from 'node:fs'
+import { join } from 'node:path'
+import { inflateSync } from 'node:zlib'
+
+export type ObjectType = 'commit' | 'tree' | 'blob' | 'tag'
+export interface GitObject {
+  readonly type: ObjectType
+  readonly data: Buffer
+}
+
+export const EMPTY_TREE = '4b825dc642cb6eb9a060e54bf8d69288fbee4904'
+
+export function hashObject(type: ObjectType, data: Uint8Array): string {
+  return createHash('sha1').update(`${type} ${data.length}\0`).update(data).digest('hex')
+}
+
+/** An object that is not there, or not what it should be. */
+export class ObjectError extends Error {}
+
+const TYPES: Readonly<Record<number, ObjectType>> = { 1: 'commit', 2: 'tree', 3: 'blob', 4: 'tag' }
+const OFS_DELTA = 6
+const REF_DELTA = 7
+const CACHE_BYTES = 64 * 2 ** 20
+const MAX_CHAIN = 5000
+
+/**
+ * Reads the objects of a repository's `.git` that we made ourselves: packs by offset, so that the cost is that of
+ * the objects asked for and not that of the pack. Synchronous, for child processes only.
+ *
+ * isomorphic-git reads a whole pack into memory first, which for capture would make a one-file change cost as much
+ * as the repository is big.
+ */
+export class ObjectStore {
+  readonly #objects: string
+  readonly #packs: readonly Pack[]
+  readonly #maxBytes: number
+
+  /** @param maxBytes an object larger than this is an error */
+  constructor(gitDir: string, maxBytes: number) {
+    this.#objects = join(gitDir, 'objects')
+    this.#maxBytes = maxBytes
+    const folder = join(this.#objects, 'pack')
+    const names = existsSync(folder) ? readdirSync(folder) : []
+    this.#packs = names
+      .filter(name => name.endsWith('.idx') && names.includes(name.replace(/idx$/, 'pack')))
+      .map(name => new Pack(join(folder, name.slice(0, -4)), this))
+  }
+
+  get maxBytes(): number {
+    return this.#maxBytes
+  }
+
+  close(): void {
+    for (const pack of this.#packs) pack.close()
+  }
+
+  has(oid: string): boolean {
+    return oid === EMPTY_TREE || this.#packs.some(pack => pack.find(oid) !== null) || existsSync(this.#loosePath(oid))
+  }
+
+  /** @throws ObjectError when it is missing, too large or not of that type */
+  read(oid: string, type?: ObjectType): GitObject {
+    const object = this.#find(oid)
+    if (!object) throw new ObjectError(`object ${oid} is missing`)
+    if (type && object.type !== type) throw new ObjectError(`object ${oid} is a ${object.type}, not a ${type}`)
+    return object
+  }
+
+  #find(oid: string): GitObject | null {
+    if (oid === EMPTY_TREE) return { type: 'tree', data: Buffer.alloc(0) }
+    for (const pack of this.#packs) {
+      const offset = pack.find(oid)
+      if (offset !== null) return pack.read(offset)
+    }
+    return this.#readLoose(oid)
+  }
+
+  #loosePath(oid: string): string {
+    return join(this.#objects, oid.slice(0, 2), oid.slice(2))
+  }
+
+  #readLoose(oid: string): GitObject | null {
+    const path = this.#loosePath(oid)
+    if (!existsSync(path)) return null
+    const raw = inflateSync(readFileSync(path), { maxOutputLength: this.#maxBytes + 64 })
+    const end = raw.indexOf(0)
+    const type = raw.toString('latin1', 0, end).split(' ')[0] as ObjectType
+    return { type, data: raw.subarray(end + 1) }
+  }
+}
+
+/** One pack with its index (version 2). */
+class Pack {
+  readonly #fd: number
+  readonly #size: number
+  readonly #index: Buffer
+  readonly #count: number
+  readonly #store: ObjectStore
+  readonly #cache = new Map<number, GitObject>()
+  #cached = 0
+
+  constructor(path: string, store: ObjectStore) {
+    this.#store = store
+    this.#index = readFileSync(`${path}.idx`)
+    if (this.#index.readUInt32BE(0) !== 0xff744f63 || this.#index.readUInt32BE(4) !== 2) {
+      throw new ObjectError('a pack index is not of version 2')
+    }
+    this.#count = this.#index.readUInt32BE(8 + 255 * 4)
+    this.#fd = openSync(`${path}.pack`, 'r')
+    this.#size = fstatSync(this.#fd).size
+  }
+
+  close(): void {
+    closeSync(this.#fd)
+  }
+
+  /** The object's offset in the pack, or null. */
+  find(oid: string): number | null {
+    const wanted = Buffer.from(oid, 'hex')
+    const first = wanted[0] ?? 0
+    let low = first === 0 ? 0 : this.#index.readUInt32BE(8 + (first - 1) * 4)
+    let high = this.#index.readUInt32BE(8 + first * 4)
+    while (low < high) {
+      const middle = (low + high) >>> 1
+      const at = 8 + 1024 + middle * 20
+      const order = wanted.compare(this.#index, at, at + 20)
+      if (order === 0) return this.#offset(middle)
+      if (order < 0) high = middle
+      else low = middle + 1
+    }
+    return null
+  }
+
+  #offset(position: number): number {
+    const small = 8 + 1024 + this.#count * 24
+    const value = this.#index.readUInt32BE(small + position * 4)
+    if (value < 0x80000000) return value
+    return Number(this.#index.readBigUInt64BE(small + this.#count * 4 + (value - 0x80000000) * 8))
+  }
+
+  /** Reads an object and the chain of deltas it is made of. */
+  read(offset: number): GitObject {
+    const deltas: { at: number; delta: Buffer }[] = []
+    let at = offset
+    for (;;) {
+      const known = this.#cache.get(at)
+      if (known) return this.#apply(known, deltas)
+      const entry = this.#entry(at)
+      if ('type' in entry) return this.#apply(this.#remember(at, entry), deltas)
+      if (deltas.length >= MAX_CHAIN) throw new ObjectError('a chain of deltas is too long')
+      deltas.push({ at, delta: entry.delta })
+      if (typeof entry.base === 'string') return this.#apply(this.#store.read(entry.base), deltas)
+      at = entry.base
+    }
+  }
+
+  #apply(base: GitObject, deltas: { at: number; delta: Buffer }[]): GitObject {
+    let object = base
+    for (const { at, delta } of deltas.toReversed()) {
+      object = this.#remember(at, { type: base.type, data: applyDelta(object.data, delta, this.#store.maxBytes) })
+    }
+    return object
+  }
+
+  #remember(offset: number, object: GitObject): GitObject {
+    if (object.data.length > CACHE_BYTES / 8) return object
+    this.#cached += object.data.length
+    this.#cache.set(offset, object)
+    for (const [key, old] of this.#cache) {
+      if (this.#cached <= CACHE_BYTES) break
+      this.#cache.delete(key)
+      this.#cached -= old.data.length
+    }
+    return object
+  }
+
+  #entry(offset: number): GitObject | { base: number | string; delta: Buffer } {
+    const head = this.#pread(offset, 64)
+    let at = 0
+    const next = () => head[at++] ?? 0
+    let byte = next()
+    const kind = (byte >> 4) & 7
+    let size = byte & 15
+    for (let scale = 16; byte & 0x80; scale *= 128) {
+      byte = next()
+      size += (byte & 0x7f) * scale
+    }
+    if (size > this.#store.maxBytes) throw new ObjectError('an object is too large')
+    if (kind === OFS_DELTA) {
+      byte = next()
+      let back = byte & 0x7f
+      while (byte & 0x80) {
+        byte = next()
+        back = (back + 1) * 128 + (byte & 0x7f)
+      }
+      if (back <= 0 || back > offset) throw new ObjectError('a delta points outside its pack')
+      return { base: offset - back, delta: this.#inflate(offset + at, size) }
+    }
+    if (kind === REF_DELTA) {
+      const base = head.toString('hex', at, at + 20)
+      return { base, delta: this.#inflate(offset + at + 20, size) }
+    }
+    const type = TYPES[kind]
+    if (!type) throw new ObjectError('a pack holds an object of no known type')
+    return { type, data: this.#inflate(offset + at, size) }
+  }
+
+  /** How long the compressed form is isn't known: reads a guess and more when that was too little. */
+  #inflate(offset: number, size: number): Buffer {
+    for (let guess = Math.max(512, Math.ceil(size * 0.6)); ; guess *= 4) {
+      const raw = this.#pread(offset, guess)
+      try {
+        const data = inflateSync(raw, { maxOutputLength: size + 1 })
+        if (data.length !== size) throw new ObjectError('an object is not as long as it says')
+        return data
+      } catch (error) {
+        const more = (error as NodeJS.ErrnoException).code === 'Z_BUF_ERROR' && offset + raw.length < this.#size
+        if (!more) throw error instanceof ObjectError ? error : new ObjectError(`an object is broken: ${String(error)}`)
+      }
+    }
+  }
+
+  #pread(offset: number, length: number): Buffer {
+    const buffer = Buffer.allocUnsafe(Math.max(0, Math.min(length, this.#size - offset)))
+    let filled = 0
+    while (filled < buffer.length) {
+      const count = readSync(this.#fd, buffer, filled, buffer.length - filled, offset + filled)
+      if (count === 0) break
+      filled += count
+    }
+    return buffer.subarray(0, filled)
+  }
+}
+
+/** Rebuilds an object from its base and a delta as git packs hold it. @throws ObjectError when they don't fit */
+export function applyDelta(base: Buffer, delta: Buffer, maxBytes: number): Buffer {
+  let at = 0
+  const next = () => delta[at++] ?? 0
+  const size = () => {
+    let value = 0
+    for (let scale = 1; ; scale *= 128) {
+      const byte = next()
+      value += (byte & 0x7f) * scale
+      if (!(byte & 0x80)) return value
+    }
+  }
+  if (size() !== base.length) throw new ObjectError('a delta is for another object')
+  const total = size()
+  if (total > maxBytes) throw new ObjectError('an object is too large')
+  const result = Buffer.allocUnsafe(total)
+  let filled = 0
+  while (at < delta.length) {
+    const op = next()
+    if (op & 0x80) {
+      let [from, length] = [0, 0]
+      for (let bit = 0; bit < 4; bit += 1) if (op & (1 << bit)) from += next() * 2 ** (8 * bit)
+      for (let bit = 0; bit < 3; bit += 1) if (op & (16 << bit)) length += next() * 2 ** (8 * bit)
+      if (length === 0) length = 0x10000
+      if (from + length > base.length || filled + length > total) throw new ObjectError('a delta reaches too far')
+      base.copy(result, filled, from, from + length)
+      filled += length
+    } else {
+      if (op === 0 || at + op > delta.length || filled + op > total) throw new ObjectError('a delta is broken')
+      delta.copy(result, filled, at, at + op)
+      at += op
+      filled += op
+    }
+  }
+  if (filled !== total) throw new ObjectError('a delta is too short')
+  return result
+}

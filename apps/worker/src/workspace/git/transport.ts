@@ -1,0 +1,280 @@
+import { lookup as resolveName } from 'node:dns'
+import { Agent as HttpAgent, type IncomingMessage, request as httpRequest, type RequestOptions } from 'node:http'
+import { Agent as HttpsAgent, request as httpsRequest } from 'node:https'
+import { isIP, type LookupFunction } from 'node:net'
+import { TaskFailure } from '@agirunner/contracts'
+import { kindOf } from './address.js'
+
+export interface TransportOptions {
+  /** Whether loopback, private and link-local hosts may be asked. */
+  readonly allowPrivate: boolean
+  readonly connectMs: number
+  /** From the request to the first byte of the answer. */
+  readonly firstByteMs: number
+  /** Between two pieces of the answer. */
+  readonly idleMs: number
+  /** Over all answers. */
+  readonly maxBytes: number
+  /** Told how many bytes have come so far. */
+  readonly received: (bytes: number) => void
+}
+
+/** As isomorphic-git wants it. */
+interface GitRequest {
+  readonly url: string
+  readonly method?: string
+  readonly headers?: Record<string, string>
+  readonly body?: AsyncIterable<Uint8Array> | Iterable<Uint8Array>
+}
+
+interface GitResponse {
+  url: string
+  method: string
+  statusCode: number
+  statusMessage: string
+  headers: Record<string, string>
+  body: AsyncIterableIterator<Uint8Array>
+}
+
+const MAX_REDIRECTS = 5
+const REDIRECTS = new Set([301, 302, 303, 307, 308])
+
+/**
+ * The HTTP client for isomorphic-git. Every connection has an agent and deadlines of its own, and the address is checked
+ * when it is connected to, so that neither a redirect nor a name that resolves differently the second time leads
+ * inside. The first thing that goes wrong is kept in `failure`, because the library may swallow or outlast it.
+ */
+export class GitTransport {
+  readonly #options: TransportOptions
+  readonly #agents = { http: new HttpAgent({ keepAlive: true }), https: new HttpsAgent({ keepAlive: true }) }
+  /** Rejects with the first failure; lets a caller end what would hang. */
+  readonly failed: Promise<never>
+  #fail: (failure: TaskFailure) => void = () => undefined
+  failure: TaskFailure | null = null
+  #bytes = 0
+  /** Where a redirect of the first request led: [from, to], both up to `/info/refs`. */
+  #moved: readonly [string, string] | null = null
+
+  constructor(options: TransportOptions) {
+    this.#options = options
+    this.failed = new Promise((_resolve, reject) => {
+      this.#fail = reject
+    })
+    this.failed.catch(() => undefined)
+  }
+
+  readonly request = async (request: GitRequest): Promise<GitResponse> => {
+    try {
+      return await this.#follow(request)
+    } catch (error) {
+      throw this.#note(error)
+    }
+  }
+
+  close(): void {
+    this.#agents.http.destroy()
+    this.#agents.https.destroy()
+  }
+
+  async #follow(request: GitRequest): Promise<GitResponse> {
+    const method = request.method ?? 'GET'
+    const body = request.body ? await collect(request.body) : null
+    const headers = { ...request.headers }
+    let url = new URL(this.#relocate(request.url))
+    for (let hops = 0; hops <= MAX_REDIRECTS; hops += 1) {
+      const response = await this.#send(url, method, headers, body)
+      const { statusCode = 0, headers: got } = response
+      if (!REDIRECTS.has(statusCode) || got.location === undefined) return this.#toResponse(url, method, response)
+      response.resume()
+      url = this.#redirect(url, method, got.location, headers)
+      this.#remember(request.url, url)
+    }
+    throw broken(`${url.host} redirects without end`)
+  }
+
+  /** Where a redirect leads, if it may. An answer to a POST is never redirected by an honest git server. */
+  #redirect(from: URL, method: string, location: string, headers: Record<string, string>): URL {
+    if (!URL.canParse(location, from.href)) throw broken(`${from.host} redirects to no address`)
+    const to = new URL(location, from)
+    to.username = ''
+    to.password = ''
+    if (method !== 'GET') throw broken(`${from.host} redirects a fetch`)
+    if (!/^https?:$/.test(to.protocol)) throw forbidden(`${from.host} redirects to ${to.protocol}`)
+    if (from.protocol === 'https:' && to.protocol === 'http:') throw forbidden(`${from.host} redirects from https to http`)
+    if (to.origin !== from.origin) delete headers.Authorization
+    return to
+  }
+
+  #remember(asked: string, url: URL): void {
+    const from = asked.split('/info/refs')[0]
+    const to = url.href.split('/info/refs')[0]
+    if (from !== undefined && to !== undefined && url.href.includes('/info/refs')) this.#moved = [from, to]
+  }
+
+  #relocate(url: string): string {
+    const [from, to] = this.#moved ?? ['', '']
+    return this.#moved && url.startsWith(from) ? to + url.slice(from.length) : url
+  }
+
+  #send(url: URL, method: string, headers: Record<string, string>, body: Buffer | null): Promise<IncomingMessage> {
+    const secure = url.protocol === 'https:'
+    const withSecret = Object.keys(headers).some(name => name.toLowerCase() === 'authorization')
+    const check = this.#checker(url, withSecret && !secure)
+    const host = url.hostname.replace(/^\[|\]$/g, '')
+    if (isIP(host)) check(host)
+    const options: RequestOptions = {
+      method,
+      headers: { ...headers, ...(body ? { 'content-length': body.length } : {}) },
+      agent: secure ? this.#agents.https : this.#agents.http,
+      lookup: checkedLookup(check),
+    }
+    return new Promise((resolve, reject) => {
+      const sent = (secure ? httpsRequest : httpRequest)(url, options)
+      const { connectMs, firstByteMs } = this.#options
+      const late = (what: string, ms: number) => sent.destroy(timeout(`${url.host} did not ${what} within ${ms / 1000} s`))
+      let timer = setTimeout(() => late('accept the connection', connectMs), connectMs)
+      const connected = () => {
+        clearTimeout(timer)
+        timer = setTimeout(() => late('answer', firstByteMs), firstByteMs)
+      }
+      sent.once('socket', socket => {
+        if (socket.connecting) socket.once(secure ? 'secureConnect' : 'connect', connected)
+        else connected()
+      })
+      sent.once('response', response => {
+        clearTimeout(timer)
+        resolve(response)
+      })
+      sent.once('error', error => {
+        clearTimeout(timer)
+        reject(toTransportFailure(error, url))
+      })
+      sent.end(body ?? undefined)
+    })
+  }
+
+  /** Throws for an address that this request may not reach. */
+  #checker(url: URL, secretInClear: boolean): (address: string) => void {
+    return address => {
+      const kind = kindOf(address)
+      if (kind === 'metadata') throw forbidden(`${url.hostname} is a metadata address`)
+      if (kind === 'private' && !this.#options.allowPrivate) {
+        throw forbidden(`${url.hostname} is a loopback, private or link-local address`)
+      }
+      if (kind === 'public' && secretInClear) {
+        throw forbidden('credentials may only travel over https', 'use an https address for workspace.source.url')
+      }
+    }
+  }
+
+  #toResponse(url: URL, method: string, response: IncomingMessage): GitResponse {
+    const failure = statusFailure(response.statusCode ?? 0, url)
+    if (failure && response.statusCode !== 401) {
+      response.destroy()
+      throw failure
+    }
+    const headers = Object.fromEntries(Object.entries(response.headers).map(([name, value]) => [name, String(value)]))
+    return {
+      url: url.href,
+      method,
+      statusCode: response.statusCode ?? 0,
+      statusMessage: response.statusMessage ?? '',
+      headers,
+      body: this.#read(response, url),
+    }
+  }
+
+  async *#read(response: IncomingMessage, url: URL): AsyncGenerator<Uint8Array> {
+    const { idleMs, maxBytes, received } = this.#options
+    const stalled = () => response.destroy(timeout(`${url.host} sent nothing for ${idleMs / 1000} s`))
+    let timer = setTimeout(stalled, idleMs)
+    try {
+      for await (const chunk of response as AsyncIterable<Buffer>) {
+        clearTimeout(timer)
+        this.#bytes += chunk.length
+        received(this.#bytes)
+        if (this.#bytes > maxBytes) {
+          throw new TaskFailure('workspace.too_large', `${url.host} sent more than the ${maxBytes} bytes allowed`)
+        }
+        yield chunk
+        timer = setTimeout(stalled, idleMs)
+      }
+      if (!response.complete) throw broken(`${url.host} broke off its answer`)
+    } catch (error) {
+      throw this.#note(toTransportFailure(error as Error, url))
+    } finally {
+      clearTimeout(timer)
+      response.destroy()
+    }
+  }
+
+  #note(error: unknown): unknown {
+    if (error instanceof TaskFailure && !this.failure) {
+      this.failure = error
+      this.#fail(error)
+    }
+    return error
+  }
+}
+
+/** Resolves as the system does and refuses the whole name when any of its addresses may not be reached. */
+function checkedLookup(check: (address: string) => void): LookupFunction {
+  return (host, options, callback) => {
+    resolveName(host, { ...options, all: true }, (error, addresses) => {
+      if (error) return callback(error, '', 0)
+      try {
+        for (const { address } of addresses) check(address)
+      } catch (refused) {
+        return callback(refused as Error, '', 0)
+      }
+      const [first] = addresses
+      if (options.all) callback(null, addresses as never)
+      else callback(null, first?.address ?? '', first?.family ?? 4)
+    })
+  }
+}
+
+/** The failure that an HTTP status stands for; null for one to go on with. */
+export function statusFailure(status: number, url: URL): TaskFailure | null {
+  const where = `${url.host} answered ${status}`
+  if (status === 200) return null
+  if (status === 401 || status === 403) return new TaskFailure('workspace.auth_failed', `${where}: it wants other credentials`)
+  if (status === 404 || status === 410) return new TaskFailure('workspace.not_found', `${where}: there is no such repository`)
+  return broken(where)
+}
+
+const UNREACHABLE = new Set([
+  'ENOTFOUND',
+  'EAI_AGAIN',
+  'ECONNREFUSED',
+  'EHOSTUNREACH',
+  'ENETUNREACH',
+  'EADDRNOTAVAIL',
+  'EHOSTDOWN',
+])
+
+function toTransportFailure(error: Error, url: URL): TaskFailure {
+  if (error instanceof TaskFailure) return error
+  const code = (error as NodeJS.ErrnoException).code ?? firstCode(error) ?? ''
+  if (UNREACHABLE.has(code)) {
+    return new TaskFailure('workspace.remote_unreachable', `${url.host} can't be reached; ${code}`, { cause: error })
+  }
+  if (code === 'ETIMEDOUT') return timeout(`${url.host} did not answer; ${code}`)
+  return new TaskFailure('workspace.remote_broken', `${url.host} broke the connection; ${code || error.message}`, { cause: error })
+}
+
+/** Node tries several addresses at once and wraps what each said. */
+function firstCode(error: Error): string | undefined {
+  return error instanceof AggregateError ? (error.errors[0] as NodeJS.ErrnoException | undefined)?.code : undefined
+}
+
+async function collect(body: AsyncIterable<Uint8Array> | Iterable<Uint8Array>): Promise<Buffer> {
+  const chunks: Uint8Array[] = []
+  for await (const chunk of body) chunks.push(chunk)
+  return Buffer.concat(chunks)
+}
+
+const broken = (message: string) => new TaskFailure('workspace.remote_broken', message)
+const timeout = (message: string) => new TaskFailure('workspace.timeout', message)
+const forbidden = (message: string, hint?: string) =>
+  new TaskFailure('workspace.url_forbidden', message, hint === undefined ? {} : { hint })

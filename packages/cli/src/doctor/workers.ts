@@ -1,0 +1,17 @@
+import type { Call } from '../command.js'
+import { bad, type Finding, messageOf, ok, warn } from './finding.js'
+
+/** Which workers are alive on the queue, and how they make workspaces. */
+export async function checkWorkers({ settings, producer }: Call): Promise<Finding[]> {
+  try {
+    const workers = await producer().workers()
+    if (workers.length === 0) {
+      return [warn('workers', `none is alive on queue "${settings.queue}": tasks wait`, 'run `agirunner up`')]
+    }
+    return workers.map(({ id, state, strategy, concurrency, running, engine }) =>
+      ok('worker', `${id}: ${state}, ${running.length} of ${concurrency} running, workspaces by ${strategy}, ${engine}`),
+    )
+  } catch (error) {
+    return [bad('workers', `can't be asked for: ${messageOf(error)}`, 'see the line on Redis')]
+  }
+}

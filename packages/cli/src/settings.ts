@@ -1,0 +1,110 @@
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { DEFAULT_QUEUE, nearest } from '@agirunner/contracts'
+import { dataDirFrom } from '@agirunner/setup'
+import { CliError, EXIT } from './errors.js'
+import { readUp, type UpRecord } from './up/up-file.js'
+
+export type Env = Readonly<Record<string, string | undefined>>
+
+const BOOLEANS = ['AGIRUNNER_GIT_ALLOW_PRIVATE', 'AGIRUNNER_ALLOW_ROOT_PROFILE', 'AGIRUNNER_NO_INSTALL'] as const
+
+/** Every variable of the runtime, whichever program reads it. */
+const KNOWN: readonly string[] = [
+  ...BOOLEANS,
+  'AGIRUNNER_BASE_IMAGE_PULL',
+  'AGIRUNNER_BOARD_HOST',
+  'AGIRUNNER_BOARD_PASSWORD',
+  'AGIRUNNER_BOARD_PORT',
+  'AGIRUNNER_BOARD_USER',
+  'AGIRUNNER_CONCURRENCY',
+  'AGIRUNNER_DATA',
+  'AGIRUNNER_DRAIN_SECONDS',
+  'AGIRUNNER_HOST_ROOTS',
+  'AGIRUNNER_LOG_CEILING',
+  'AGIRUNNER_LOG_LEVEL',
+  'AGIRUNNER_QUEUE',
+  'AGIRUNNER_SECRET_ENV',
+  'AGIRUNNER_SECRET_ROOT',
+  'AGIRUNNER_STRATEGY',
+  'AGIRUNNER_TEST_IMAGE',
+  'AGIRUNNER_TEST_TOTALS',
+  // What the runtime sets inside a task, where the command may be used too.
+  ...['TASK_ID', 'ATTEMPT', 'WORKSPACE', 'CONTEXT', 'OUTPUT'].map(name => `AGIRUNNER_${name}`),
+]
+
+/** Where a command finds things. */
+export interface Settings {
+  readonly env: Env
+  readonly dataDir: string
+  readonly queue: string
+  /** What `agirunner up` wrote, null when there is none. */
+  readonly up: UpRecord | null
+}
+
+/** @throws CliError for a value that can't be used */
+export function readSettings(env: Env, queueFlag?: string): Settings {
+  for (const name of BOOLEANS) checkBoolean(name, env[name])
+  const dataDir = dataDirFrom(env)
+  const up = readUp(dataDir)
+  // With a REDIS_URL of its own, a command does not speak to what `up` runs.
+  const queue = queueFlag ?? env.AGIRUNNER_QUEUE ?? (env.REDIS_URL ? undefined : up?.queue) ?? DEFAULT_QUEUE
+  checkQueue(queue, queueFlag === undefined ? 'AGIRUNNER_QUEUE' : '--queue')
+  return { env, dataDir, queue, up }
+}
+
+/** One line for each variable that no program of the runtime reads. */
+export function unknownVariables(env: Env): string[] {
+  return Object.keys(env)
+    .filter(name => name.startsWith('AGIRUNNER_') && !KNOWN.includes(name))
+    .map(name => {
+      const near = nearest(name, KNOWN)
+      return `${name} is no variable of the runtime${near ? `; did you mean ${near}?` : ''}`
+    })
+}
+
+/** The address of Redis. @throws CliError when none is known */
+export function redisUrlOf({ env, up, dataDir }: Settings): string {
+  const url = env.REDIS_URL ?? up?.redisUrl
+  if (!url) {
+    const file = join(dataDir, 'up.json')
+    throw new CliError(
+      `no Redis is known; REDIS_URL is not set and ${file} is not there; run \`agirunner up\` or set REDIS_URL`,
+      EXIT.infrastructure,
+    )
+  }
+  if (!/^rediss?:\/\//.test(url) || !URL.canParse(url)) {
+    throw new CliError('REDIS_URL can\'t be used; it is no address of a Redis; give it as "redis://host:port"')
+  }
+  return url
+}
+
+/** The environment with which an engine is looked for: DOCKER_HOST, else what `up` uses, else the usual places. */
+export function engineEnvOf({ env, up }: Settings): Env {
+  return env.DOCKER_HOST || !up?.dockerHost ? env : { ...env, DOCKER_HOST: up.dockerHost }
+}
+
+/** @throws CliError */
+export function wholeNumber(value: string, name: string, from: number, to: number): number {
+  const number = Number(value)
+  if (/^\d+$/.test(value) && number >= from && number <= to) return number
+  throw new CliError(`${name} can't be ${JSON.stringify(value)}; it is a whole number from ${from} to ${to}; correct it`)
+}
+
+/** This package's version. */
+export function version(): string {
+  const text = readFileSync(new URL('../package.json', import.meta.url), 'utf8')
+  return (JSON.parse(text) as { version: string }).version
+}
+
+function checkBoolean(name: string, value: string | undefined): void {
+  if (value === undefined || /^(1|true|yes|0|false|no)$/.test(value)) return
+  const allowed = '1, true, yes, 0, false or no'
+  throw new CliError(`${name} can't be ${JSON.stringify(value)}; it is a yes or no; set it to ${allowed}`)
+}
+
+function checkQueue(queue: string, name: string): void {
+  if (/^[A-Za-z0-9_-]{1,64}$/.test(queue)) return
+  const why = 'a queue\'s name holds up to 64 letters, digits, "_" and "-"'
+  throw new CliError(`${name} can't be ${JSON.stringify(queue)}; ${why}; choose another`)
+}

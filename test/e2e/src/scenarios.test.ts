@@ -1,0 +1,53 @@
+import { readdirSync, readFileSync } from 'node:fs'
+import { fileURLToPath } from 'node:url'
+import type { TaskInput } from '@agirunner/contracts'
+import { ResultSchema } from '@agirunner/contracts'
+import { afterAll, beforeAll, describe, expect, it } from '@jest/globals'
+import { createWorld, importEmptyImage, newTaskId, readLogs, type World } from './support.js'
+
+interface Expected {
+  readonly result: object
+  readonly stdout?: string
+  readonly stderr?: string
+  readonly stdoutBytes?: number
+  readonly logSteps?: readonly string[]
+}
+
+const ROOT = fileURLToPath(new URL('../scenarios/', import.meta.url))
+const NAMES = readdirSync(ROOT).toSorted()
+
+/** Reads a scenario's file with the addresses of this run in it. */
+function read<T>(name: string, file: string, values: Record<string, string>): T {
+  const text = readFileSync(`${ROOT}${name}/${file}`, 'utf8')
+  return JSON.parse(text.replace(/\{\{(\w+)\}\}/g, (_all, key: string) => values[key] ?? '')) as T
+}
+
+describe.each(['overlay_volume', 'copy'])('scenarios with strategy %s', strategy => {
+  let world: World
+  const image = importEmptyImage()
+  beforeAll(async () => {
+    world = await createWorld()
+    await world.startWorker({ AGIRUNNER_STRATEGY: strategy })
+  })
+  afterAll(async () => {
+    await world.close()
+    image.remove()
+  })
+
+  it.each(NAMES)('%s', async name => {
+    const taskId = newTaskId('s')
+    const values = { taskId, repo: world.repoUrl, server: world.server.url, emptyImage: image.name }
+    await world.producer.enqueue({ ...read<TaskInput>(name, 'task.json', values), taskId })
+    const result = await world.producer.waitForResult(taskId)
+    const expected = read<Expected>(name, 'expected.json', values)
+    const logged = await readLogs(world.producer, taskId)
+
+    expect(ResultSchema.strict().parse(result)).toEqual(result)
+    expect(result).toMatchObject(expected.result)
+    if (expected.stdout !== undefined) expect(logged.stdout).toBe(expected.stdout)
+    if (expected.stderr !== undefined) expect(logged.stderr).toBe(expected.stderr)
+    if (expected.stdoutBytes !== undefined) expect(Buffer.byteLength(logged.stdout)).toBe(expected.stdoutBytes)
+    if (expected.logSteps !== undefined) expect(logged.steps).toEqual(expected.logSteps)
+    if (result.container) expect(result.container.strategy).toBe(strategy)
+  })
+})

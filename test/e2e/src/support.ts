@@ -1,0 +1,114 @@
+import { execFileSync } from 'node:child_process'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { createProducer, type Producer } from '@agirunner/producer'
+import {
+  createRepository,
+  expectNoLeaks,
+  type GitServer,
+  type Repository,
+  removeQueue,
+  serveGit,
+  startRedis,
+  startWorker,
+  type TestRedis,
+  type TestWorker,
+  uniqueQueue,
+} from '@agirunner/test-kit'
+
+/** One queue with what belongs to it: Redis, a git server with a repository, a data folder, a producer, workers. */
+export interface World {
+  readonly redis: TestRedis
+  readonly queue: string
+  readonly dataDir: string
+  readonly server: GitServer
+  readonly repository: Repository
+  readonly repoUrl: string
+  readonly producer: Producer
+  startWorker(env?: Record<string, string>): Promise<TestWorker>
+  /** Ends everything and fails when anything was left. */
+  close(): Promise<void>
+}
+
+export async function createWorld(): Promise<World> {
+  const redis = await startRedis()
+  const queue = uniqueQueue()
+  const root = mkdtempSync(join(tmpdir(), 'agirunner-e2e-'))
+  const dataDir = join(root, 'data')
+  const repository = await createRepository({
+    root,
+    name: 'demo.git',
+    files: {
+      'README.md': '# Demo\n',
+      'src/main.sh': { content: '#!/bin/sh\necho main\n', executable: true },
+      'src/lib.txt': 'one\ntwo\nthree\n',
+      'bin/blob.bin': Buffer.from([0, 1, 2, 255, 254, 0, 10]),
+      link: { symlink: 'README.md' },
+      'old/a.txt': 'a\n',
+      'old/b.txt': 'b\n',
+    },
+  })
+  const server = await serveGit({ root })
+  const producer = createProducer({ redis: redis.url, queue })
+  const workers: TestWorker[] = []
+  return {
+    redis,
+    queue,
+    dataDir,
+    server,
+    repository,
+    repoUrl: `${server.url}/demo.git`,
+    producer,
+    startWorker: async (env = {}) => {
+      const worker = await startWorker({
+        redisUrl: redis.url,
+        queue,
+        dataDir,
+        env: { AGIRUNNER_GIT_ALLOW_PRIVATE: 'yes', AGIRUNNER_CONCURRENCY: '2', ...env },
+      })
+      workers.push(worker)
+      return worker
+    },
+    close: async () => {
+      await Promise.all(workers.map(worker => worker.stop()))
+      for (const worker of workers) await expectNoLeaks({ dataDir, labels: { 'agirunner.worker': worker.id } })
+      await producer.close()
+      await server.close()
+      await removeQueue(redis.url, queue)
+      await redis.stop()
+      rmSync(root, { recursive: true, force: true })
+    },
+  }
+}
+
+export interface Logged {
+  readonly stdout: string
+  readonly stderr: string
+  readonly steps: readonly (string | null)[]
+}
+
+/** Everything that a finished task has printed, by stream. */
+export async function readLogs(producer: Producer, taskId: string): Promise<Logged> {
+  const logged = { stdout: '', stderr: '', steps: [] as (string | null)[] }
+  for await (const entry of producer.logs(taskId, { follow: true })) {
+    logged[entry.stream] += entry.text
+    if (!logged.steps.includes(entry.step)) logged.steps.push(entry.step)
+  }
+  return logged
+}
+
+let tasks = 0
+/** A taskId that no other test and no other run has. */
+export function newTaskId(prefix = 't'): string {
+  tasks += 1
+  return `${prefix}-${process.pid}-${Date.now().toString(36)}-${tasks}`
+}
+
+/** An image with nothing in it: no shell to run a gate. */
+export function importEmptyImage(): { name: string; remove(): void } {
+  const name = `agirunner-test/empty-${process.pid}:1`
+  const docker = (args: string[], input?: Buffer) => execFileSync('docker', args, { input, stdio: ['pipe', 'pipe', 'pipe'] })
+  docker(['import', '-', name], Buffer.alloc(10_240))
+  return { name, remove: () => docker(['rmi', '-f', name]) }
+}
