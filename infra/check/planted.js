@@ -89,14 +89,20 @@ function missedBoundaries(root, folder) {
   for (const { files } of plants) write(folder, files)
   const { stdout, stderr } = run(folder, 'depcruise', '--output-type', 'json', 'apps', 'packages', 'infra')
   if (!stdout.startsWith('{')) return [`dependency-cruiser did not run: ${stderr}`]
-  const caught = new Set(JSON.parse(stdout).summary.violations.map(violation => violation.rule.name))
+  /** @type {{from: string, rule: {name: string}}[]} */
+  const violations = JSON.parse(stdout).summary.violations
+  /** @param {Plant} plant */
+  const isCaught = ({ expected, files }) =>
+    violations.some(({ from, rule }) => rule.name === expected && Object.hasOwn(files, from))
   const unplanted = forbidden
     .map(({ name }) => name)
     .filter(name => !plants.some(({ expected }) => expected === name))
   return [
     ...plants
-      .filter(({ expected }) => !caught.has(expected))
-      .map(({ expected }) => `${expected}: its planted violation was not caught`),
+      .filter(plant => !isCaught(plant))
+      .map(
+        ({ expected, files }) => `${expected}: what was planted in ${Object.keys(files)[0]} was not caught`,
+      ),
     ...unplanted.map(name => `${name}: no violation is planted for it`),
   ]
 }

@@ -17,7 +17,7 @@ const FORBIDDEN_LINES = [
     in: /\.test\.[jt]s$/,
   },
   { rule: 'a note stands for work not done', pattern: /\b(TO[D]O|FIXM[E]|XX[X]|HAC[K])\b/ },
-  { rule: "a path of somebody's machine", pattern: /(?<![\w.})$-])\/(wor[k]|home\/\w+|Users\/\w+)\// },
+  { rule: "a path of somebody's machine", pattern: /(?<![\w.})$-])\/(wor[k]|Users\/\w+)\// },
   // A lock file or a configuration made behind a mirror names it, and then installs nowhere else.
   {
     rule: 'a registry is named',

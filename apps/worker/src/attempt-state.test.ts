@@ -4,7 +4,10 @@ import { AttemptState } from './attempt-state.js'
 
 function newState() {
   const events: NewEvent[] = []
-  return { events, state: new AttemptState({ taskId: 't', attempt: 1, queuedMs: 5, emit: event => events.push(event) }) }
+  return {
+    events,
+    state: new AttemptState({ taskId: 't', attempt: 1, queuedMs: 5, emit: event => events.push(event) }),
+  }
 }
 
 describe('the state of an attempt', () => {
@@ -24,7 +27,12 @@ describe('the state of an attempt', () => {
       'phase.finished run',
       'attempt.finished run',
     ])
-    expect(state.timings()).toMatchObject({ queuedMs: 5, workspaceMs: expect.any(Number), imageMs: null, captureMs: null })
+    expect(state.timings()).toMatchObject({
+      queuedMs: 5,
+      workspaceMs: expect.any(Number),
+      imageMs: null,
+      captureMs: null,
+    })
   })
 
   it('has one door, and it leads forward', () => {

@@ -14,7 +14,7 @@ import { createChangesCapture } from './capture/changes/index.js'
 import { Reaper } from './cleanup/reaper.js'
 import { sweepArtifacts } from './cleanup/retention.js'
 import type { Config } from './config.js'
-import { cancelWaiting, type ConsumeOptions, consume } from './consume.js'
+import { type ConsumeOptions, cancelWaiting, consume } from './consume.js'
 import { dockerEngine } from './engine/docker/docker-engine.js'
 import type { ContainerEngine, EngineInfo } from './engine/engine.js'
 import type { Owner } from './engine/labels.js'
@@ -53,7 +53,9 @@ export interface RunningWorker {
  * @throws TaskFailure `engine.unavailable` when there is no engine to work with
  */
 export async function startWorker(config: Config, log: Log): Promise<RunningWorker> {
-  const release = new ReleaseStack((what, error) => log.warn('release failed', { what, reason: messageOf(error) }))
+  const release = new ReleaseStack((what, error) =>
+    log.warn('release failed', { what, reason: messageOf(error) }),
+  )
   try {
     return await compose(config, log, release)
   } catch (error) {
@@ -94,7 +96,10 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
     subscriber: redis.duplicate(),
     names,
     records,
-    onElsewhere: taskId => void cancelQueued(queue, taskId, consumeOptions).catch(error => log.warn('cancel failed', { reason: messageOf(error) })),
+    onElsewhere: taskId =>
+      void cancelQueued(queue, taskId, consumeOptions).catch(error =>
+        log.warn('cancel failed', { reason: messageOf(error) }),
+      ),
   })
   release.defer('cancellations', () => cancellations.close())
 
@@ -110,7 +115,8 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
         logCeilingBytes: config.logCeilingBytes,
         captureChanges: options => changes.capture(options),
       },
-      leaked: (what, error) => log.warn('cleanup failed, the reaper will try again', { what, reason: messageOf(error) }),
+      leaked: (what, error) =>
+        log.warn('cleanup failed, the reaper will try again', { what, reason: messageOf(error) }),
     },
     records,
     cancellations,
@@ -128,7 +134,14 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
   await startReaper({ engine, owner, config, log, redis, names }, release)
   const worker = startConsuming(config, redis, consumeOptions, status, log)
   release.defer('consumer', () => worker.close(true))
-  log.info('worker ready', { worker: owner.worker, engine: `${info.name} ${info.version}`, strategy: workspaces.strategy, why: workspaces.why, concurrency: config.concurrency, queue: config.queue })
+  log.info('worker ready', {
+    worker: owner.worker,
+    engine: `${info.name} ${info.version}`,
+    strategy: workspaces.strategy,
+    why: workspaces.why,
+    concurrency: config.concurrency,
+    queue: config.queue,
+  })
   return {
     id: owner.worker,
     strategy: workspaces.strategy,
@@ -144,7 +157,13 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
   }
 }
 
-async function makeWorkspaces(config: Config, engine: ContainerEngine, owner: Owner, release: ReleaseStack, log: Log) {
+async function makeWorkspaces(
+  config: Config,
+  engine: ContainerEngine,
+  owner: Owner,
+  release: ReleaseStack,
+  log: Log,
+) {
   const probed =
     config.strategy === 'auto'
       ? await probeStrategy(engine, { image: CATALOG['debian-base'] ?? '', owner, dataDir: config.dataDir })
@@ -246,7 +265,11 @@ function startConsuming(
 }
 
 /** A failed task is a failed job and a succeeded one a completed job; the structured result is beside both. */
-async function processJob(job: Job<TaskJobData>, token: string | undefined, options: ConsumeOptions): Promise<string> {
+async function processJob(
+  job: Job<TaskJobData>,
+  token: string | undefined,
+  options: ConsumeOptions,
+): Promise<string> {
   const consumed = await consume(job.id ?? '', job.data, options)
   switch (consumed.type) {
     case 'ended':
@@ -271,8 +294,11 @@ async function outcomeElsewhere(job: Job<TaskJobData>, { records }: ConsumeOptio
   throw new UnrecoverableError(`${result.failure?.code ?? result.status}: ${result.failure?.message ?? ''}`)
 }
 
-async function cancelQueued(queue: Queue<TaskJobData>, taskId: string, options: ConsumeOptions): Promise<void> {
+async function cancelQueued(
+  queue: Queue<TaskJobData>,
+  taskId: string,
+  options: ConsumeOptions,
+): Promise<void> {
   const job = (await queue.getJob(taskId)) as Job<TaskJobData> | undefined
   if (job && (await job.getState()) !== 'active') await cancelWaiting(taskId, job.data, options)
 }
-

@@ -5,7 +5,12 @@ const env = { REDIS_URL: 'redis://127.0.0.1:1' }
 
 describe('the configuration', () => {
   it('needs only the address of Redis', () => {
-    expect(readConfig(env)).toMatchObject({ queue: 'agirunner', gitAllowPrivate: false, allowRootProfile: true, warnings: [] })
+    expect(readConfig(env)).toMatchObject({
+      queue: 'agirunner',
+      gitAllowPrivate: false,
+      allowRootProfile: true,
+      warnings: [],
+    })
   })
 
   it.each(['1', 'true', 'yes'])('takes %s for true', value => {
@@ -13,13 +18,19 @@ describe('the configuration', () => {
   })
 
   it('names every bad value', () => {
-    const bad = { AGIRUNNER_GIT_ALLOW_PRIVATE: 'maybe', AGIRUNNER_CONCURRENCY: '0', AGIRUNNER_LOG_CEILING: 'much' }
+    const bad = {
+      AGIRUNNER_GIT_ALLOW_PRIVATE: 'maybe',
+      AGIRUNNER_CONCURRENCY: '0',
+      AGIRUNNER_LOG_CEILING: 'much',
+    }
     const read = () => readConfig(bad)
     expect(read).toThrow(ConfigError)
     for (const name of ['REDIS_URL', ...Object.keys(bad)]) expect(read).toThrow(name)
   })
 
   it('warns of an unknown variable with the nearest name', () => {
-    expect(readConfig({ ...env, AGIRUNNER_QUEU: 'x' }).warnings).toEqual([expect.stringContaining('did you mean AGIRUNNER_QUEUE')])
+    expect(readConfig({ ...env, AGIRUNNER_QUEU: 'x' }).warnings).toEqual([
+      expect.stringContaining('did you mean AGIRUNNER_QUEUE'),
+    ])
   })
 })

@@ -3,7 +3,9 @@ import { join } from 'node:path'
 import { DEFAULT_QUEUE, nearest, parseSize } from '@agirunner/contracts'
 import { z } from 'zod'
 
-const boolean = z.enum(['1', 'true', 'yes', '0', 'false', 'no']).transform(value => ['1', 'true', 'yes'].includes(value))
+const boolean = z
+  .enum(['1', 'true', 'yes', '0', 'false', 'no'])
+  .transform(value => ['1', 'true', 'yes'].includes(value))
 const size = z.string().transform((value, context) => {
   try {
     return parseSize(value)
@@ -19,9 +21,16 @@ const VARIABLES = {
   DOCKER_HOST: z.string().optional(),
   DOCKER_TLS_VERIFY: z.string().optional(),
   AGIRUNNER_DATA: z.string().startsWith('/', 'must be an absolute path').optional(),
-  AGIRUNNER_QUEUE: z.string().regex(/^[A-Za-z0-9_-]{1,64}$/, 'may hold letters, digits, "_" and "-"').default(DEFAULT_QUEUE),
+  AGIRUNNER_QUEUE: z
+    .string()
+    .regex(/^[A-Za-z0-9_-]{1,64}$/, 'may hold letters, digits, "_" and "-"')
+    .default(DEFAULT_QUEUE),
   AGIRUNNER_CONCURRENCY: z.coerce.number().int().min(1).max(1024).default(4),
-  AGIRUNNER_DRAIN_SECONDS: z.coerce.number().min(0).max(24 * 3600).default(30),
+  AGIRUNNER_DRAIN_SECONDS: z.coerce
+    .number()
+    .min(0)
+    .max(24 * 3600)
+    .default(30),
   AGIRUNNER_LOG_LEVEL: z.enum(['error', 'warn', 'info', 'debug']).default('info'),
   AGIRUNNER_LOG_CEILING: size.prefault('1Gi'),
   AGIRUNNER_STRATEGY: z.enum(['auto', 'overlay_volume', 'copy']).default('auto'),

@@ -9,10 +9,10 @@ import {
 } from '@agirunner/contracts'
 import { AttemptState } from './attempt-state.js'
 import { accept, isNewer, parseJob } from './intake/accept.js'
-import type { SecretPolicy } from './intake/secrets.js'
 import { type Cancellations, canceledFailure } from './intake/cancellations.js'
 import { holdLease } from './intake/lease.js'
 import type { TaskRecord, TaskRecords } from './intake/records.js'
+import type { SecretPolicy } from './intake/secrets.js'
 import { EventWriter } from './report/events.js'
 import { asTaskFailure, statusOf } from './report/outcome.js'
 import { buildResult, NOTHING_REACHED, type Reached, type TaskIdentity } from './report/result.js'
@@ -79,7 +79,12 @@ interface Begun {
   readonly startedAt: string
 }
 
-async function attempt(taskId: string, data: TaskJobData, begun: Begun, options: ConsumeOptions): Promise<Settled> {
+async function attempt(
+  taskId: string,
+  data: TaskJobData,
+  begun: Begun,
+  options: ConsumeOptions,
+): Promise<Settled> {
   const one = new Attempt(taskId, data, begun, options)
   return await one.run()
 }
@@ -137,9 +142,14 @@ class Attempt {
       if (verdict) return verdict
       const begun = { ...this.#begun, createdAt: this.#data.createdAt }
       const accepted = await accept(this.#task, begun, secrets)
-      return await runTask(rooms, accepted, this.#state, this.#abort.signal, outcome => this.#settle(outcome, this.#state.ran))
+      return await runTask(rooms, accepted, this.#state, this.#abort.signal, outcome =>
+        this.#settle(outcome, this.#state.ran),
+      )
     } catch (error) {
-      return await this.#settle({ failure: asTaskFailure(error, this.#state.phase), reached: NOTHING_REACHED }, this.#state.ran)
+      return await this.#settle(
+        { failure: asTaskFailure(error, this.#state.phase), reached: NOTHING_REACHED },
+        this.#state.ran,
+      )
     }
   }
 
@@ -149,9 +159,10 @@ class Attempt {
     const closed = open.map(one => ({
       ...one,
       finishedAt: this.#begun.startedAt,
-      failure: new TaskFailure('worker.lost', `worker ${one.worker} died during attempt ${one.attempt}`).toFailure(
-        record.ran.has(one.attempt) ? 'run' : 'workspace',
-      ),
+      failure: new TaskFailure(
+        'worker.lost',
+        `worker ${one.worker} died during attempt ${one.attempt}`,
+      ).toFailure(record.ran.has(one.attempt) ? 'run' : 'workspace'),
     }))
     for (const one of closed) await this.#options.records.amend(this.#taskId, one)
     return closed.at(-1) ?? null
@@ -159,9 +170,16 @@ class Attempt {
 
   /** A lost attempt that ran may have been the task's last one: then its loss is the result. */
   async #judgeLost(lost: AttemptRecord, record: TaskRecord): Promise<Settled | null> {
-    const failure = new TaskFailure('worker.lost', lost.failure?.message ?? 'the worker died', { phase: lost.failure?.phase ?? 'run' })
+    const failure = new TaskFailure('worker.lost', lost.failure?.message ?? 'the worker died', {
+      phase: lost.failure?.phase ?? 'run',
+    })
     const before = record.attempts.filter(one => one.attempt !== this.#begun.attempt)
-    const facts = { failure, ran: record.ran.has(lost.attempt), attempts: before.length, ranAttempts: record.ran.size }
+    const facts = {
+      failure,
+      ran: record.ran.has(lost.attempt),
+      attempts: before.length,
+      ranAttempts: record.ran.size,
+    }
     if (this.#task && retryDelay(this.#task, facts) !== null) return null
     return await this.#finish(failure, NOTHING_REACHED)
   }
@@ -169,7 +187,8 @@ class Attempt {
   async #settle(outcome: AttemptOutcome, ran: boolean): Promise<Settled> {
     const reason: unknown = this.#abort.signal.reason
     if (reason instanceof Drained) return await this.#giveBack()
-    if (reason instanceof TaskFailure && reason.code === 'worker.lease_lost') return { type: 'retry', delayMs: 0 }
+    if (reason instanceof TaskFailure && reason.code === 'worker.lease_lost')
+      return { type: 'retry', delayMs: 0 }
     const { failure } = outcome
     if (failure && this.#task) {
       const record = await this.#options.records.read(this.#taskId)
@@ -184,7 +203,12 @@ class Attempt {
     this.#state.finish({ failure: failure.code, retryInMs: delayMs })
     await this.#events.flush()
     await this.#options.records.end(this.#taskId, this.#begun.fence, this.#record(failure))
-    this.#options.log.warn('attempt failed, trying again', { taskId: this.#taskId, code: failure.code, reason: failure.message, delayMs })
+    this.#options.log.warn('attempt failed, trying again', {
+      taskId: this.#taskId,
+      code: failure.code,
+      reason: failure.message,
+      delayMs,
+    })
     return { type: 'retry', delayMs }
   }
 
@@ -198,9 +222,10 @@ class Attempt {
   /** Writes the one result, unless a later attempt has taken over. */
   async #finish(failure: TaskFailure | null, reached: Reached): Promise<Settled> {
     const { records, worker, log } = this.#options
+    // The failure's phase is where it happened, so it is read before the report begins.
+    const own = this.#record(failure)
     this.#state.reach('report')
     const record = await records.read(this.#taskId)
-    const own = this.#record(failure)
     const result = buildResult({
       identity: identify(this.#taskId, this.#data),
       task: this.#task,
@@ -216,7 +241,11 @@ class Attempt {
     const written = await records.finish(this.#begun.fence, result, finishedEvent(result, own.attempt), own)
     log.info('task finished', { taskId: this.#taskId, status: result.status, code: failure?.code, written })
     if (written !== 'written') return { type: 'elsewhere' }
-    return { type: 'ended', status: result.status, message: failure ? `${failure.code}: ${failure.message}` : 'succeeded' }
+    return {
+      type: 'ended',
+      status: result.status,
+      message: failure ? `${failure.code}: ${failure.message}` : 'succeeded',
+    }
   }
 
   #record(failure: TaskFailure | null): AttemptRecord {
@@ -226,7 +255,7 @@ class Attempt {
       worker: this.#options.worker.id,
       startedAt: this.#begun.startedAt,
       finishedAt: new Date().toISOString(),
-      failure: failure?.toFailure(this.#state.phase === 'queued' ? 'queued' : this.#state.phase) ?? null,
+      failure: failure?.toFailure(this.#state.phase) ?? null,
     }
   }
 }
@@ -245,12 +274,17 @@ function finishedEvent(result: TaskResult, attempt: number): NewEvent {
 
 /** What can be said of a task, parsed or not. */
 function identify(taskId: string, data: TaskJobData): TaskIdentity {
-  const raw = (typeof data.task === 'object' && data.task !== null ? data.task : {}) as Record<string, unknown>
+  const raw = (typeof data.task === 'object' && data.task !== null ? data.task : {}) as Record<
+    string,
+    unknown
+  >
   const labels = typeof raw.labels === 'object' && raw.labels !== null ? Object.entries(raw.labels) : []
   return {
     taskId,
     tenantId: typeof raw.tenantId === 'string' ? raw.tenantId : 'default',
-    labels: Object.fromEntries(labels.filter((entry): entry is [string, string] => typeof entry[1] === 'string')),
+    labels: Object.fromEntries(
+      labels.filter((entry): entry is [string, string] => typeof entry[1] === 'string'),
+    ),
   }
 }
 
@@ -278,7 +312,11 @@ export async function cancelWaiting(
     reached: NOTHING_REACHED,
     worker: options.worker,
   })
-  const written = await options.records.finish(fence, { ...result, worker: null }, finishedEvent(result, 0), null)
+  const written = await options.records.finish(
+    fence,
+    { ...result, worker: null },
+    finishedEvent(result, 0),
+    null,
+  )
   options.log.info('task canceled while it waited', { taskId, written })
 }
-

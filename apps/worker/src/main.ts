@@ -1,5 +1,5 @@
-import { ConfigError, readConfig } from './config.js'
 import { type RunningWorker, startWorker } from './compose.js'
+import { ConfigError, readConfig } from './config.js'
 import { createLog, messageOf } from './support/log.js'
 
 /** Exit codes of the worker: 0 drained, 2 wrong configuration, 5 Redis or the engine is not usable, 130 told twice to stop. */

@@ -4,9 +4,9 @@ import { Capture, type CaptureOptions } from './capture/capture.js'
 import type { Execution } from './execution/execution.js'
 import type { Exit, RunningContainer } from './execution/running-container.js'
 import type { AcceptedTask } from './intake/accepted-task.js'
+import { asTaskFailure, judge } from './report/outcome.js'
 import type { Reached } from './report/result.js'
 import { NOTHING_REACHED } from './report/result.js'
-import { asTaskFailure, judge } from './report/outcome.js'
 import { ReleaseStack, type ReportLeak, withDeadline } from './support/lifecycle.js'
 import type { Workspaces } from './workspace/index.js'
 
@@ -58,7 +58,10 @@ export async function runTask<T>(
       deadline => capture.seal(exit, deadline),
     )
     reached = { ...reached, outputs }
-    return await settle({ failure: judge(accepted.task, outputs), reached: { ...reached, timings: state.timings() } })
+    return await settle({
+      failure: judge(accepted.task, outputs),
+      reached: { ...reached, timings: state.timings() },
+    })
   } catch (error) {
     const failure = asTaskFailure(error, state.phase)
     return await settle({ failure, reached: { ...reached, timings: state.timings() } })
@@ -69,7 +72,13 @@ export async function runTask<T>(
 
 async function prepare(rooms: Rooms, accepted: AcceptedTask, state: AttemptState, signal: AbortSignal) {
   return await withDeadline(
-    { ms: WORKSPACE_MS, code: 'workspace.timeout', what: 'preparing the workspace', phase: 'workspace', signal },
+    {
+      ms: WORKSPACE_MS,
+      code: 'workspace.timeout',
+      what: 'preparing the workspace',
+      phase: 'workspace',
+      signal,
+    },
     inner => rooms.workspaces.prepare(accepted, { signal: inner, progress: data => state.progress(data) }),
   )
 }

@@ -44,7 +44,6 @@ packages=$(grep -v '^#' "$here/packages" | tr '\n' ',')
 mmdebstrap --variant=apt --format=tar --include="${packages%,}" \
   --aptopt="$work/apt.conf" \
   --aptopt='Acquire::Languages "none"' \
-  --dpkgopt=force-unsafe-io \
   --customize-hook="$here/customize.sh \"\$1\"" \
   "$suite" "$work/root.tar" - <"$work/sources.list"
 mv "$work/root.tar" "$out"

@@ -45,11 +45,12 @@ export async function installDockerd({ dataDir, env, say }) {
 
 /**
  * Starts dockerd on the default socket, with a log of its own.
- * @param {{dataDir: string, env: Env, say: Log}} options
+ * @param {{dataDir: string, env: Env, say: Log, onLaunch: (own: ProcessId) => void}} options `onLaunch` is called as
+ *   soon as there is a process
  * @returns {Promise<ProcessId | null>} null when another dockerd holds the machine and has come to answer meanwhile
  * @throws {SetupError} engine.start_failed
  */
-export async function startDockerd({ dataDir, env, say }) {
+export async function startDockerd({ dataDir, env, say, onLaunch }) {
   if (holderOf(pidFile, 'dockerd') !== null) return waitForTheirs(env, say)
   removeStale(pidFile, 'dockerd')
   removeStale(containerdPidFile, 'containerd')
@@ -61,6 +62,7 @@ export async function startDockerd({ dataDir, env, say }) {
   const command = which('dockerd', env, { system: true }) ?? 'dockerd'
   say(`starting dockerd on ${defaultSocket} with iptables-${iptables.variant}; its log is ${logFile}`)
   const own = await launch(command, { ...env, PATH: iptables.path }, logFile)
+  onLaunch(own)
   return withProgress(say, 'waiting for dockerd to answer', () => waitForOwn(own, env, logFile))
 }
 

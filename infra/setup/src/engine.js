@@ -41,7 +41,10 @@ export function ensureEngine({ dataDir, env, log, keep = false }) {
         return useFound(defaultHost, { dataDir, env, log, keep })
       }
     }
-    const own = await startDockerd({ dataDir, env, say })
+    // Recorded before it answers: killed now, this process must not leave a dockerd that the next one doesn't know.
+    const onLaunch = /** @param {import('./processes.js').ProcessId} own */ own =>
+      recordService(stateFile(dataDir), { ...own, url: defaultHost, keep })
+    const own = await startDockerd({ dataDir, env, say, onLaunch })
     if (!own) return useFound(defaultHost, { dataDir, env, log, keep })
     const state = recordService(stateFile(dataDir), { ...own, url: defaultHost, keep })
     say(`using ${await describe(defaultHost, env)}, started as process ${own.pid}`)

@@ -1,3 +1,4 @@
+import { fileURLToPath } from 'node:url'
 import { ensureEngine, stopStartedEngine } from './engine.js'
 import { dataDirFrom } from './environment.js'
 import { messageOf, SetupError } from './errors.js'
@@ -19,6 +20,8 @@ import { ensureRedis, stopStartedRedis } from './redis.js'
  *   first failure is thrown
  */
 
+const ownCheckout = fileURLToPath(new URL('../../../', import.meta.url))
+
 /** @type {readonly Need[]} */
 const everything = ['packages', 'build', 'redis', 'engine', 'image']
 
@@ -26,7 +29,7 @@ const everything = ['packages', 'build', 'redis', 'engine', 'image']
  * Makes this machine ready: uses what is there, installs and starts what is missing, says each step. It can be
  * repeated, and run by several processes at once. What it began is undone when a later step fails.
  * @param {object} options
- * @param {string} options.root of the checkout
+ * @param {string} [options.root] of the checkout; default: the one that this file is in
  * @param {Env} options.env
  * @param {Log} options.log
  * @param {readonly Need[]} [options.needs] default: everything
@@ -35,7 +38,7 @@ const everything = ['packages', 'build', 'redis', 'engine', 'image']
  * @returns {Promise<SetUp>}
  * @throws {SetupError}
  */
-export async function setUp({ root, env, log, needs = everything, keep = false, signal }) {
+export async function setUp({ root = ownCheckout, env, log, needs = everything, keep = false, signal }) {
   const dataDir = dataDirFrom(env)
   const wanted = new Set(needs)
   /** @type {{stop: () => Promise<void>}[]} */

@@ -40,11 +40,10 @@ export async function removeTestData(folder, { env, log }) {
  */
 export function runJest({ root, env, args, signal }) {
   const jest = join(root, 'node_modules', 'jest', 'bin', 'jest.js')
-  const command = ['--experimental-vm-modules', jest, '--config', 'jest.config.mjs', ...args]
+  // That jest needs an experimental flag is known; said once per worker it buries what matters.
+  const command = ['--experimental-vm-modules', '--no-warnings', jest, '--config', 'jest.config.mjs', ...args]
   return new Promise((resolve, reject) => {
-    // That jest needs an experimental flag is known; said once per worker it buries what matters.
-    const jestEnv = { NODE_NO_WARNINGS: '1', ...env }
-    const child = spawn(process.execPath, command, { cwd: root, env: jestEnv, stdio: 'inherit' })
+    const child = spawn(process.execPath, command, { cwd: root, env: { ...env }, stdio: 'inherit' })
     const pass = () => child.kill(signal.reason)
     signal.addEventListener('abort', pass, { once: true })
     child.once('error', reject)

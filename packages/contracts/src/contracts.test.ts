@@ -63,15 +63,32 @@ describe('sizes', () => {
     expect(parseSize(input)).toBe(bytes)
   })
 
-  it.each(['', 'm', '1x', '-1m', '1 m', '1.m', '.5m', '1e3', '0x10', 'NaN', 1.5, -1, Number.NaN, '99999999t'])('%p is none', input => {
+  it.each([
+    '',
+    'm',
+    '1x',
+    '-1m',
+    '1 m',
+    '1.m',
+    '.5m',
+    '1e3',
+    '0x10',
+    'NaN',
+    1.5,
+    -1,
+    Number.NaN,
+    '99999999t',
+  ])('%p is none', input => {
     expect(() => parseSize(input)).toThrow(RangeError)
   })
 
   it('shows what it reads', () => {
-    fc.assert(fc.property(fc.integer({ min: 0, max: 1023 }), fc.constantFrom('Ki', 'Mi', 'Gi'), (n, unit) => {
-      fc.pre(n > 0)
-      expect(parseSize(formatSize(parseSize(`${n}${unit}`)))).toBe(parseSize(`${n}${unit}`))
-    }))
+    fc.assert(
+      fc.property(fc.integer({ min: 0, max: 1023 }), fc.constantFrom('Ki', 'Mi', 'Gi'), (n, unit) => {
+        fc.pre(n > 0)
+        expect(parseSize(formatSize(parseSize(`${n}${unit}`)))).toBe(parseSize(`${n}${unit}`))
+      }),
+    )
   })
 })
 
@@ -83,7 +100,12 @@ describe('a task', () => {
       tenantId: 'default',
       priority: 'normal',
       workspace: { source: { type: 'empty' }, files: [] },
-      environment: { image: 'debian-base', profile: 'user', network: { mode: 'none' }, resources: { memory: 2 * 1024 ** 3, pids: 256 } },
+      environment: {
+        image: 'debian-base',
+        profile: 'user',
+        network: { mode: 'none' },
+        resources: { memory: 2 * 1024 ** 3, pids: 256 },
+      },
       limits: { timeout: 1800, grace: 10, logBytes: 64 * 1024 ** 2 },
       capture: { changes: 'patch', retention: 'days:7' },
       retry: { maxAttempts: 1, on: ['infrastructure'] },
@@ -91,26 +113,33 @@ describe('a task', () => {
   })
 
   it('takes a url alone for a git remote', () => {
-    expect(parseTask(task({ workspace: { source: { url: 'https://git.example.com/x' } } })).workspace.source).toMatchObject({
+    expect(
+      parseTask(task({ workspace: { source: { url: 'https://git.example.com/x' } } })).workspace.source,
+    ).toMatchObject({
       type: 'git_remote',
       depth: 1,
     })
   })
 
   it('names every problem at once, with the nearest known key', () => {
-    const problems = problemsOf({ taskId: '1', run: {}, lables: {}, environment: { imge: 'x', resources: { memory: 'much' } } })
+    const problems = problemsOf({
+      taskId: '1',
+      run: {},
+      lables: {},
+      environment: { imge: 'x', resources: { memory: 'much' } },
+    })
     expect(problems).toHaveLength(5)
     expect(problems.join('\n')).toMatch(/lables: unknown key; did you mean "labels"/)
     expect(problems.join('\n')).toMatch(/environment\.imge: unknown key; did you mean "image"/)
     expect(problems.join('\n')).toMatch(/run: needs exactly one of script, command and steps/)
   })
 
-  it.each(['{"taskId":"a","run":{"script":"x"},"input":{"a":[{"__proto__":{}}]}}', '{"taskId":"a","run":{"script":"x"},"constructor":1}'])(
-    'refuses a key that reaches a prototype: %s',
-    text => {
-      expect(problemsOf(text).join()).toMatch(/is not allowed/)
-    },
-  )
+  it.each([
+    '{"taskId":"a","run":{"script":"x"},"input":{"a":[{"__proto__":{}}]}}',
+    '{"taskId":"a","run":{"script":"x"},"constructor":1}',
+  ])('refuses a key that reaches a prototype: %s', text => {
+    expect(problemsOf(text).join()).toMatch(/is not allowed/)
+  })
 
   it('refuses what is too large or too deep, without overflowing', () => {
     expect(problemsOf(task({ input: 'x'.repeat(1024 * 1024) })).join()).toMatch(/larger than 1 MiB/)
@@ -138,9 +167,13 @@ describe('a task', () => {
 
   it('never throws anything but a SpecError, whatever it is given', () => {
     fc.assert(
-      fc.property(fc.jsonValue(), fc.constantFrom('workspace', 'environment', 'run', 'limits', 'capture', 'retry', 'taskId'), (value, key) => {
-        problemsOf({ ...task(), [key]: value })
-      }),
+      fc.property(
+        fc.jsonValue(),
+        fc.constantFrom('workspace', 'environment', 'run', 'limits', 'capture', 'retry', 'taskId'),
+        (value, key) => {
+          problemsOf({ ...task(), [key]: value })
+        },
+      ),
     )
   })
 })
@@ -173,8 +206,14 @@ describe('failures', () => {
 
   it('are all documented, and nothing else is', () => {
     const text = readFileSync(new URL('../README.md', import.meta.url), 'utf8')
-    const rows = [...text.matchAll(/^\| `([a-z_.]+)` \| (\w+) \| (yes|no) \|/gm)].map(([, code, origin, retry]) => `${code} ${origin} ${retry}`)
-    expect(rows).toEqual(FAILURE_CODES.map(code => `${code} ${FAILURES[code].origin} ${FAILURES[code].retryable ? 'yes' : 'no'}`))
+    const rows = [...text.matchAll(/^\| `([a-z_.]+)` \| (\w+) \| (yes|no) \|/gm)].map(
+      ([, code, origin, retry]) => `${code} ${origin} ${retry}`,
+    )
+    expect(rows).toEqual(
+      FAILURE_CODES.map(
+        code => `${code} ${FAILURES[code].origin} ${FAILURES[code].retryable ? 'yes' : 'no'}`,
+      ),
+    )
   })
 })
 

@@ -9,7 +9,12 @@ export const RETENTION_SECONDS = 7 * 24 * 3600
 export const LEASE_MS = 15_000
 
 /** BullMQ serves 0 first, then 1 upward. */
-export const PRIORITIES: Readonly<Record<Task['priority'], number>> = { critical: 0, high: 10, normal: 20, low: 30 }
+export const PRIORITIES: Readonly<Record<Task['priority'], number>> = {
+  critical: 0,
+  high: 10,
+  normal: 20,
+  low: 30,
+}
 
 /** What a BullMQ job of the runtime holds: the task as it was sent, nothing derived from it. */
 export interface TaskJobData {
@@ -24,17 +29,17 @@ export interface RedisNames {
    * Hash: hash, task, createdAt, fence, attempt, eventSeq, state, `attempt:<n>` with an AttemptRecord, and
    * `ran:<n>` once its first command ran.
    */
-  record(taskId: string): string
+  readonly record: (taskId: string) => string
   /** String: the TaskResult. Written once. */
-  result(taskId: string): string
+  readonly result: (taskId: string) => string
   /** Stream: one LogEntry in field `e` per entry, its id `<seq>-0`; the last entry has the field `end` instead. */
-  log(taskId: string): string
+  readonly log: (taskId: string) => string
   /** Stream: one event without its seq in field `e`, its id `<seq>-0`. */
-  events(taskId: string): string
+  readonly events: (taskId: string) => string
   /** String: the reason why it was canceled. */
-  cancel(taskId: string): string
+  readonly cancel: (taskId: string) => string
   /** String: the fence of the running attempt; expires when its worker stops renewing it. */
-  lease(taskId: string): string
+  readonly lease: (taskId: string) => string
   /** String: counts fences over all tasks of the queue. */
   readonly fence: string
   /** String: a random id of this queue in this Redis; it marks what the queue's workers make on an engine. */
@@ -46,7 +51,7 @@ export interface RedisNames {
   /** Set of worker ids; each has a WorkerRecord at `worker(id)`. */
   readonly workers: string
   /** String: a worker's WorkerRecord; expires when it stops renewing it. */
-  worker(workerId: string): string
+  readonly worker: (workerId: string) => string
 }
 
 export function redisNames(queue: string): RedisNames {

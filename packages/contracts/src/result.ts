@@ -10,7 +10,11 @@ export type ExitCause = (typeof CAUSES)[number]
 const time = z.string()
 const milliseconds = z.number().int().nonnegative().nullable()
 const bytes = z.number().int().nonnegative().nullable()
-const StoredSchema = z.object({ uri: z.string(), sizeBytes: z.number().int().nonnegative(), sha256: z.string() })
+const StoredSchema = z.object({
+  uri: z.string(),
+  sizeBytes: z.number().int().nonnegative(),
+  sha256: z.string(),
+})
 
 const AttemptSchema = z.object({
   attempt: z.number().int().positive(),
@@ -36,7 +40,11 @@ const ChangesSchema = z.object({
   tree: z.string(),
   patch: StoredSchema.nullable(),
   commits: z.array(
-    z.object({ sha: z.string(), author: z.object({ name: z.string(), email: z.string() }), message: z.string() }),
+    z.object({
+      sha: z.string(),
+      author: z.object({ name: z.string(), email: z.string() }),
+      message: z.string(),
+    }),
   ),
   commit: z.string().nullable(),
   bundle: StoredSchema.nullable(),
@@ -64,8 +72,12 @@ export const ResultSchema = z.object({
       cause: z.enum(CAUSES),
     })
     .nullable(),
-  steps: z.array(z.object({ name: z.string(), exitCode: z.number().int().nullable(), durationMs: milliseconds })),
-  base: z.object({ url: z.string().nullable(), ref: z.string().nullable(), commit: z.string().nullable() }).nullable(),
+  steps: z.array(
+    z.object({ name: z.string(), exitCode: z.number().int().nullable(), durationMs: milliseconds }),
+  ),
+  base: z
+    .object({ url: z.string().nullable(), ref: z.string().nullable(), commit: z.string().nullable() })
+    .nullable(),
   changes: ChangesSchema.nullable(),
   output: z.unknown(),
   artifacts: z.array(StoredSchema.extend({ path: z.string(), mediaType: z.string() })),

@@ -9,7 +9,11 @@ export class SpecError extends Error {
   readonly problems: readonly string[]
 
   constructor(problems: readonly string[]) {
-    super(problems.length === 1 ? String(problems[0]) : `${problems.length} problems:\n  - ${problems.join('\n  - ')}`)
+    super(
+      problems.length === 1
+        ? String(problems[0])
+        : `${problems.length} problems:\n  - ${problems.join('\n  - ')}`,
+    )
     this.name = 'SpecError'
     this.problems = problems
   }
@@ -20,11 +24,13 @@ export class SpecError extends Error {
  * It walks with a list of its own, so a deep value can't overflow the stack.
  */
 export function checkShape(root: unknown): string[] {
-  if (typeof root !== 'object' || root === null || Array.isArray(root)) return ['a task must be a JSON object']
+  if (typeof root !== 'object' || root === null || Array.isArray(root))
+    return ['a task must be a JSON object']
   const problems: string[] = []
   const open: { value: object; path: string; depth: number }[] = [{ value: root, path: '', depth: 0 }]
   for (let next = open.pop(); next; next = open.pop()) {
-    if (next.depth > MAX_DEPTH) return [...problems, `${next.path.slice(0, 80)}…: nested deeper than ${MAX_DEPTH} levels`]
+    if (next.depth > MAX_DEPTH)
+      return [...problems, `${next.path.slice(0, 80)}…: nested deeper than ${MAX_DEPTH} levels`]
     for (const key of Object.getOwnPropertyNames(next.value)) {
       if (Array.isArray(next.value) && key === 'length') continue
       const path = next.path ? `${next.path}.${key}` : key

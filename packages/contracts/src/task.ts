@@ -1,8 +1,8 @@
 import { createHash } from 'node:crypto'
 import { z } from 'zod'
 import { FAILURE_CODES, ORIGINS } from './failure.js'
-import { checkShape, MAX_TASK_BYTES, nearest, SpecError } from './spec-error.js'
 import { parseSize } from './size.js'
+import { checkShape, MAX_TASK_BYTES, nearest, SpecError } from './spec-error.js'
 
 /** Linux refuses one argument or environment string of 128 KiB or more (MAX_ARG_STRLEN), its final NUL included. */
 const MAX_STRING = 128 * 1024 - 1
@@ -17,28 +17,54 @@ const size = z.union([z.string(), z.number()]).transform((value, context) => {
     return z.NEVER
   }
 })
-const seconds = z.number().positive().max(30 * 24 * 3600)
-const text = (max: number) => z.string().max(max).refine(value => !value.includes('\0'), 'must not hold a NUL byte')
+const seconds = z
+  .number()
+  .positive()
+  .max(30 * 24 * 3600)
+const text = (max: number) =>
+  z
+    .string()
+    .max(max)
+    .refine(value => !value.includes('\0'), 'must not hold a NUL byte')
 const argument = z
   .string()
   .refine(value => !value.includes('\0'), 'must not hold a NUL byte')
-  .refine(value => Buffer.byteLength(value) < MAX_STRING, 'must be shorter than 128 KiB: put it into a file instead')
+  .refine(
+    value => Buffer.byteLength(value) < MAX_STRING,
+    'must be shorter than 128 KiB: put it into a file instead',
+  )
 const environmentName = z
   .string()
   .regex(/^[A-Za-z_][A-Za-z0-9_.-]*$/, 'is no environment variable name')
-  .refine(name => !name.startsWith('AGIRUNNER_'), 'is reserved: names that start with AGIRUNNER_ are set by the runtime')
-const secretRef = z.strictObject({ secretRef: z.string().regex(/^(env|file):.+/, 'must be "env:NAME" or "file:/path"') })
+  .refine(
+    name => !name.startsWith('AGIRUNNER_'),
+    'is reserved: names that start with AGIRUNNER_ are set by the runtime',
+  )
+const secretRef = z.strictObject({
+  secretRef: z.string().regex(/^(env|file):.+/, 'must be "env:NAME" or "file:/path"'),
+})
 
 /** A path below /workspace that stays there: no `..`, no absolute path, no `.git` component. */
 const workspacePath = text(4096)
   .min(1)
   .refine(path => !path.startsWith('/'), 'must be relative to /workspace')
-  .refine(path => path.split('/').every(part => part !== '' && part !== '.' && part !== '..'), 'must not hold "..", "." or empty parts')
+  .refine(
+    path => path.split('/').every(part => part !== '' && part !== '.' && part !== '..'),
+    'must not hold "..", "." or empty parts',
+  )
 const filePath = workspacePath
   .refine(path => /^(repo|context|output)\/./.test(path), 'must be below repo/, context/ or output/')
   .refine(path => !path.split('/').some(part => /^\.git$/i.test(part)), 'must not be inside .git')
-  .refine(path => path !== 'context/task.json' && path !== 'context/input.json' && path !== 'context/context.json', 'is written by the runtime')
-const globPath = text(4096).min(1).refine(glob => !glob.startsWith('/') && !glob.split('/').includes('..'), 'must be relative to /workspace, without ".."')
+  .refine(
+    path => path !== 'context/task.json' && path !== 'context/input.json' && path !== 'context/context.json',
+    'is written by the runtime',
+  )
+const globPath = text(4096)
+  .min(1)
+  .refine(
+    glob => !glob.startsWith('/') && !glob.split('/').includes('..'),
+    'must be relative to /workspace, without ".."',
+  )
 
 const gitUrl = text(2048).refine(isHttpUrl, 'must be an http or https address').refine(hasNoUserInfo, {
   message: 'must not hold a user name or password: use source.credentials with a secretRef',
@@ -62,7 +88,10 @@ const GitRemoteSchema = z.strictObject({
   ref: text(1024).min(1).nullable().default(null),
   commit: sha.nullable().default(null),
   depth: z.int().min(0).max(1_000_000).default(1),
-  credentials: z.strictObject({ username: text(1024).default('x-access-token'), password: secretRef }).nullable().default(null),
+  credentials: z
+    .strictObject({ username: text(1024).default('x-access-token'), password: secretRef })
+    .nullable()
+    .default(null),
 })
 const EmptySchema = z.strictObject({ type: z.literal('empty') })
 const HostDirectorySchema = z.strictObject({
@@ -83,29 +112,52 @@ const FileSchema = z
     path: filePath,
     text: z.string().optional(),
     base64: z.base64().optional(),
-    mode: z.string().regex(/^0?[0-7]{3}$/, 'must be an octal mode such as "0644"').default('0644'),
+    mode: z
+      .string()
+      .regex(/^0?[0-7]{3}$/, 'must be an octal mode such as "0644"')
+      .default('0644'),
   })
-  .refine(file => (file.text === undefined) !== (file.base64 === undefined), 'needs exactly one of text and base64')
+  .refine(
+    file => (file.text === undefined) !== (file.base64 === undefined),
+    'needs exactly one of text and base64',
+  )
 
 const WorkspaceSchema = z.strictObject({
-  source: z.discriminatedUnion('type', [GitRemoteSchema, EmptySchema, HostDirectorySchema, ArtifactsSourceSchema]).prefault({ type: 'empty' }),
+  source: z
+    .discriminatedUnion('type', [GitRemoteSchema, EmptySchema, HostDirectorySchema, ArtifactsSourceSchema])
+    .prefault({ type: 'empty' }),
   identity: z
     .strictObject({
-      name: text(256).min(1).regex(/^[^<>\n]*$/, 'must not hold <, > or a newline').default('Agent'),
-      email: text(256).min(1).regex(/^[^<>\n]*$/, 'must not hold <, > or a newline').default('agent@example.com'),
+      name: text(256)
+        .min(1)
+        .regex(/^[^<>\n]*$/, 'must not hold <, > or a newline')
+        .default('Agent'),
+      email: text(256)
+        .min(1)
+        .regex(/^[^<>\n]*$/, 'must not hold <, > or a newline')
+        .default('agent@example.com'),
     })
     .prefault({}),
   files: z.array(FileSchema).max(1000).default([]),
 })
 
-const host = z.string().regex(/^(\*\.)?[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:\d{1,5})?$/, 'must be "host", "host:port" or "*.domain"')
+const host = z
+  .string()
+  .regex(
+    /^(\*\.)?[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:\d{1,5})?$/,
+    'must be "host", "host:port" or "*.domain"',
+  )
 const NetworkSchema = z.discriminatedUnion('mode', [
   z.strictObject({ mode: z.literal('none') }),
   z.strictObject({ mode: z.literal('open') }),
   z.strictObject({ mode: z.literal('allowlist'), hosts: z.array(host).min(1).max(200) }),
 ])
 
-const commandSchema = z.array(argument).min(1).max(4096).refine(command => command[0] !== '', 'must name a program')
+const commandSchema = z
+  .array(argument)
+  .min(1)
+  .max(4096)
+  .refine(command => command[0] !== '', 'must name a program')
 const scriptSchema = argument.min(1)
 
 const BootstrapSchema = z.union([scriptSchema, commandSchema])
@@ -113,7 +165,10 @@ const BootstrapSchema = z.union([scriptSchema, commandSchema])
 const EnvironmentSchema = z.strictObject({
   image: text(512).min(1).regex(/^\S+$/, 'must not hold white space').default('debian-base'),
   pullPolicy: z.enum(['always', 'if_not_present', 'never']).default('if_not_present'),
-  registryCredentials: z.strictObject({ username: text(1024), password: secretRef }).nullable().default(null),
+  registryCredentials: z
+    .strictObject({ username: text(1024), password: secretRef })
+    .nullable()
+    .default(null),
   profile: z.enum(['user', 'root']).default('user'),
   resources: z
     .strictObject({
@@ -131,16 +186,25 @@ const EnvironmentSchema = z.strictObject({
     .record(environmentName, secretRef.extend({ as: z.enum(['file', 'env', 'both']).default('file') }))
     .default({}),
   bootstrap: z.array(BootstrapSchema).max(100).default([]),
-  runtime: z.string().regex(/^[A-Za-z0-9._-]+$/).nullable().default(null),
+  runtime: z
+    .string()
+    .regex(/^[A-Za-z0-9._-]+$/)
+    .nullable()
+    .default(null),
 })
 
 const StepSchema = z
   .strictObject({
-    name: text(128).min(1).regex(/^[^\p{Cc}]*$/u, 'must not hold control characters'),
+    name: text(128)
+      .min(1)
+      .regex(/^[^\p{Cc}]*$/u, 'must not hold control characters'),
     script: scriptSchema.optional(),
     command: commandSchema.optional(),
   })
-  .refine(step => (step.script === undefined) !== (step.command === undefined), 'needs exactly one of script and command')
+  .refine(
+    step => (step.script === undefined) !== (step.command === undefined),
+    'needs exactly one of script and command',
+  )
 
 const RunSchema = z
   .strictObject({
@@ -164,7 +228,9 @@ const LimitsSchema = z.strictObject({
 
 const PushSchema = z.strictObject({
   branch: text(1024).min(1),
-  message: text(64 * 1024).min(1).optional(),
+  message: text(64 * 1024)
+    .min(1)
+    .optional(),
   commits: z.enum(['squash', 'keep']).default('squash'),
   force: z.boolean().default(false),
 })
@@ -173,25 +239,41 @@ const CaptureSchema = z.strictObject({
   changes: z.enum(['none', 'patch', 'commit']).default('patch'),
   artifacts: z.array(globPath).max(1000).default([]),
   outputSchema: z.record(z.string(), z.unknown()).nullable().default(null),
-  retention: z.string().regex(/^(ephemeral|forever|days:[1-9]\d{0,3})$/, 'must be "ephemeral", "days:N" or "forever"').default('days:7'),
+  retention: z
+    .string()
+    .regex(/^(ephemeral|forever|days:[1-9]\d{0,3})$/, 'must be "ephemeral", "days:N" or "forever"')
+    .default('days:7'),
   push: PushSchema.nullable().default(null),
 })
 
 const RetrySchema = z.strictObject({
   maxAttempts: z.int().min(1).max(20).default(1),
   backoff: z
-    .strictObject({ type: z.enum(['exponential', 'fixed']).default('exponential'), delay: z.number().min(0).max(3600).default(2) })
+    .strictObject({
+      type: z.enum(['exponential', 'fixed']).default('exponential'),
+      delay: z.number().min(0).max(3600).default(2),
+    })
     .prefault({}),
-  on: z.array(z.enum([...ORIGINS, ...FAILURE_CODES])).max(50).default(['infrastructure']),
+  on: z
+    .array(z.enum([...ORIGINS, ...FAILURE_CODES]))
+    .max(50)
+    .default(['infrastructure']),
 })
 
-const TraceparentSchema = z.string().regex(/^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/, 'must be a W3C traceparent')
+const TraceparentSchema = z
+  .string()
+  .regex(/^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$/, 'must be a W3C traceparent')
 
 /** The task as the platform sends it; parsing fills in every default and turns sizes into bytes. */
 export const TaskSchema = z.strictObject({
   version: z.literal(1).default(1),
-  taskId: z.string().regex(TASK_ID, 'must start with a letter and hold at most 64 letters, digits, "_" and "-"'),
-  tenantId: z.string().regex(/^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$/, 'must be at most 64 letters, digits, "_", "." and "-"').default('default'),
+  taskId: z
+    .string()
+    .regex(TASK_ID, 'must start with a letter and hold at most 64 letters, digits, "_" and "-"'),
+  tenantId: z
+    .string()
+    .regex(/^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$/, 'must be at most 64 letters, digits, "_", "." and "-"')
+    .default('default'),
   labels: z.record(z.string().max(128), text(1024)).default({}),
   priority: z.enum(['critical', 'high', 'normal', 'low']).default('normal'),
   notBefore: z.iso.datetime({ offset: true }).nullable().default(null),
@@ -243,8 +325,15 @@ function parseJson(input: string): unknown {
 function expandShorthands(raw: unknown): unknown {
   if (!isRecord(raw)) return raw
   const task: Record<string, unknown> = { ...raw }
-  if (isRecord(task.workspace) && isRecord(task.workspace.source) && task.workspace.source.type === undefined) {
-    const source = 'url' in task.workspace.source ? { type: 'git_remote', ...task.workspace.source } : task.workspace.source
+  if (
+    isRecord(task.workspace) &&
+    isRecord(task.workspace.source) &&
+    task.workspace.source.type === undefined
+  ) {
+    const source =
+      'url' in task.workspace.source
+        ? { type: 'git_remote', ...task.workspace.source }
+        : task.workspace.source
     task.workspace = { ...task.workspace, source }
   }
   if (isRecord(task.environment) && typeof task.environment.network === 'string') {
@@ -268,7 +357,9 @@ function describe(issue: z.core.$ZodIssue): string[] {
   if (issue.code === 'invalid_union' && issue.errors.length > 0) {
     const closest = issue.errors.toSorted((a, b) => a.length - b.length)[0]
     if (closest && closest.length > 0 && issue.errors.length > 1 && closest[0]?.code !== 'invalid_type') {
-      return closest.flatMap(inner => describe({ ...inner, path: [...issue.path, ...inner.path] } as z.core.$ZodIssue))
+      return closest.flatMap(inner =>
+        describe({ ...inner, path: [...issue.path, ...inner.path] } as z.core.$ZodIssue),
+      )
     }
   }
   return [`${at || 'task'}: ${issue.message}`]
@@ -289,7 +380,9 @@ function checkTogether(task: Task): string[] {
 }
 
 /** Every key that a task can hold, for the hint on a mistyped one. */
-const KNOWN_KEYS: readonly string[] = collectKeys(z.toJSONSchema(TaskSchema, { io: 'input', unrepresentable: 'any' }))
+const KNOWN_KEYS: readonly string[] = collectKeys(
+  z.toJSONSchema(TaskSchema, { io: 'input', unrepresentable: 'any' }),
+)
 
 function collectKeys(schema: unknown, into = new Set<string>()): string[] {
   if (Array.isArray(schema)) for (const part of schema) collectKeys(part, into)
@@ -304,7 +397,9 @@ function collectKeys(schema: unknown, into = new Set<string>()): string[] {
  * What makes two submissions of one taskId the same: the SHA-256 of the JSON with its keys sorted, as it was sent.
  */
 export function hashTask(input: unknown): string {
-  return createHash('sha256').update(JSON.stringify(sortKeys(input))).digest('hex')
+  return createHash('sha256')
+    .update(JSON.stringify(sortKeys(input)))
+    .digest('hex')
 }
 
 function sortKeys(value: unknown): unknown {

@@ -43,18 +43,30 @@ describe('the change', () => {
       'cp -a . /tmp/copy && cd /tmp/copy && git add -A && tree=$(git write-tree)',
       'echo "{\\"tree\\":\\"$tree\\"}" > "$AGIRUNNER_OUTPUT/result.json"',
     ].join('\n')
-    await world.producer.enqueue({ taskId, workspace: { source: { type: 'git_remote', url: world.repoUrl } }, run: { script } })
+    await world.producer.enqueue({
+      taskId,
+      workspace: { source: { type: 'git_remote', url: world.repoUrl } },
+      run: { script },
+    })
     const result = await world.producer.waitForResult(taskId)
     expect(result).toMatchObject({ status: 'succeeded', output: { tree: result.changes?.tree } })
-    expect(result.changes?.commits).toMatchObject([{ message: expect.stringContaining('Add a line') as string, author: { name: 'Agent' } }])
+    expect(result.changes?.commits).toMatchObject([
+      { message: expect.stringContaining('Add a line'), author: { name: 'Agent' } },
+    ])
     expect(result.changes?.files.map(file => `${file.status} ${file.path}`)).toEqual(
-      expect.arrayContaining(['renamed repo/renamed/a.txt', 'modified repo/src/lib.txt', 'added repo/tail.txt']),
+      expect.arrayContaining([
+        'renamed repo/renamed/a.txt',
+        'modified repo/src/lib.txt',
+        'added repo/tail.txt',
+      ]),
     )
 
     const clone = `${world.dataDir}-clone`
     await git(['clone', '-q', world.repoUrl, clone])
     await git(['checkout', '-q', result.base?.commit ?? ''], { cwd: clone })
-    await git(['apply', '--index', '--binary', fileURLToPath(result.changes?.patch?.uri ?? '')], { cwd: clone })
+    await git(['apply', '--index', '--binary', fileURLToPath(result.changes?.patch?.uri ?? '')], {
+      cwd: clone,
+    })
     expect((await git(['write-tree'], { cwd: clone })).trim()).toBe(result.changes?.tree)
     const chunks: Buffer[] = []
     for await (const chunk of world.producer.patch(taskId)) chunks.push(chunk)
@@ -75,8 +87,12 @@ describe('a job in BullMQ', () => {
     expect(results.map(result => result.status)).toEqual(['succeeded', 'failed'])
     const queue = new Queue(world.queue, { connection: { url: world.redis.url }, prefix: REDIS_PREFIX })
     try {
-      await eventually(async () => (await (await queue.getJob(good))?.getState()) === 'completed', { within: 5000 })
-      await eventually(async () => (await (await queue.getJob(bad))?.getState()) === 'failed', { within: 5000 })
+      await eventually(async () => (await (await queue.getJob(good))?.getState()) === 'completed', {
+        within: 5000,
+      })
+      await eventually(async () => (await (await queue.getJob(bad))?.getState()) === 'failed', {
+        within: 5000,
+      })
       expect((await queue.getJob(bad))?.failedReason).toContain('task.exit_nonzero')
     } finally {
       await queue.close()
@@ -142,14 +158,21 @@ describe('a worker that is killed with -9', () => {
     const first = await world.startWorker()
     const taskId = newTaskId()
     const script = 'echo "attempt $AGIRUNNER_ATTEMPT"; [ "$AGIRUNNER_ATTEMPT" != 1 ] || sleep 600'
-    await world.producer.enqueue({ taskId, run: { script }, retry: { maxAttempts: 2, backoff: { delay: 0 } } })
+    await world.producer.enqueue({
+      taskId,
+      run: { script },
+      retry: { maxAttempts: 2, backoff: { delay: 0 } },
+    })
     await printed(taskId, 'attempt 1')
     first.kill('SIGKILL')
     const second = await world.startWorker()
     const result = await world.producer.waitForResult(taskId, { signal: AbortSignal.timeout(60_000) })
     expect(result).toMatchObject({
       status: 'succeeded',
-      attempts: [{ attempt: 1, worker: first.id, failure: { code: 'worker.lost' } }, { attempt: 2, worker: second.id, failure: null }],
+      attempts: [
+        { attempt: 1, worker: first.id, failure: { code: 'worker.lost' } },
+        { attempt: 2, worker: second.id, failure: null },
+      ],
     })
     expect((await readLogs(world.producer, taskId)).stdout).toBe('attempt 1\nattempt 2\n')
   }, 120_000)
@@ -171,20 +194,25 @@ describe('a worker that is drained', () => {
 
 describe('200 tasks over two workers', () => {
   it('give 200 results and leave nothing', async () => {
-    await Promise.all([world.startWorker({ AGIRUNNER_CONCURRENCY: '4' }), world.startWorker({ AGIRUNNER_CONCURRENCY: '4' })])
+    await Promise.all([
+      world.startWorker({ AGIRUNNER_CONCURRENCY: '4' }),
+      world.startWorker({ AGIRUNNER_CONCURRENCY: '4' }),
+    ])
     const ids = Array.from({ length: 200 }, () => newTaskId('many'))
     await world.producer.enqueueMany(
       ids.map(taskId => ({
         taskId,
-        workspace: { source: { type: 'git_remote' as const, url: world.repoUrl, commit: world.repository.head } },
+        workspace: {
+          source: { type: 'git_remote' as const, url: world.repoUrl, commit: world.repository.head },
+        },
         run: { script: `echo ${taskId} > mine.txt; echo ${taskId}` },
       })),
     )
     const results = await Promise.all(ids.map(taskId => world.producer.waitForResult(taskId)))
     const workers = new Set(results.map((result: TaskResult) => result.worker?.id))
-    expect(results.map(result => `${result.taskId} ${result.status} ${result.changes?.files[0]?.path}`)).toEqual(
-      ids.map(taskId => `${taskId} succeeded repo/mine.txt`),
-    )
+    expect(
+      results.map(result => `${result.taskId} ${result.status} ${result.changes?.files[0]?.path}`),
+    ).toEqual(ids.map(taskId => `${taskId} succeeded repo/mine.txt`))
     expect(workers.size).toBe(2)
   }, 300_000)
 })

@@ -41,7 +41,7 @@ export async function createWorld(): Promise<World> {
     name: 'demo.git',
     files: {
       'README.md': '# Demo\n',
-      'src/main.sh': { content: '#!/bin/sh\necho main\n', executable: true },
+      'src/main.sh': { content: '#!/bin/sh\necho main\n', mode: 0o755 },
       'src/lib.txt': 'one\ntwo\nthree\n',
       'bin/blob.bin': Buffer.from([0, 1, 2, 255, 254, 0, 10]),
       link: { symlink: 'README.md' },
@@ -72,7 +72,8 @@ export async function createWorld(): Promise<World> {
     },
     close: async () => {
       await Promise.all(workers.map(worker => worker.stop()))
-      for (const worker of workers) await expectNoLeaks({ dataDir, labels: { 'agirunner.worker': worker.id } })
+      for (const worker of workers)
+        await expectNoLeaks({ dataDir, labels: { 'agirunner.worker': worker.id } })
       await producer.close()
       await server.close()
       await removeQueue(redis.url, queue)
@@ -108,7 +109,8 @@ export function newTaskId(prefix = 't'): string {
 /** An image with nothing in it: no shell to run a gate. */
 export function importEmptyImage(): { name: string; remove(): void } {
   const name = `agirunner-test/empty-${process.pid}:1`
-  const docker = (args: string[], input?: Buffer) => execFileSync('docker', args, { input, stdio: ['pipe', 'pipe', 'pipe'] })
+  const docker = (args: string[], input?: Buffer) =>
+    execFileSync('docker', args, { input, stdio: ['pipe', 'pipe', 'pipe'] })
   docker(['import', '-', name], Buffer.alloc(10_240))
   return { name, remove: () => docker(['rmi', '-f', name]) }
 }

@@ -2,8 +2,8 @@ import { type FileHandle, open } from 'node:fs/promises'
 import { pathToFileURL } from 'node:url'
 import type { LogSummary } from '@agirunner/contracts'
 import { readMarks } from '../execution/marks.js'
-import { type LogChunk, LogTail, type StreamName } from './log-tail.js'
 import { incompleteTail, type LogStream } from './log-stream.js'
+import { type LogChunk, LogTail, type StreamName } from './log-tail.js'
 
 export interface LogCaptureOptions {
   /** The slot's log folder. */
@@ -64,7 +64,10 @@ export class LogCapture {
     const states = Object.values(this.#states)
     return {
       bytes: states.reduce((sum, state) => sum + state.bytes, 0),
-      lines: states.reduce((sum, { bytes, newlines, lastByte }) => sum + newlines + (bytes > 0 && lastByte !== 10 ? 1 : 0), 0),
+      lines: states.reduce(
+        (sum, { bytes, newlines, lastByte }) => sum + newlines + (bytes > 0 && lastByte !== 10 ? 1 : 0),
+        0,
+      ),
       truncated: this.#truncated,
       uri: pathToFileURL(this.#options.file).href,
     }
@@ -95,7 +98,11 @@ export class LogCapture {
     state.bytes += bytes.length
     state.lastByte = bytes[bytes.length - 1] ?? state.lastByte
     for (let at = bytes.indexOf(10); at !== -1; at = bytes.indexOf(10, at + 1)) state.newlines += 1
-    if (this.#overCeiling || this.#states.stdout.bytes + this.#states.stderr.bytes <= this.#options.ceilingBytes) return
+    if (
+      this.#overCeiling ||
+      this.#states.stdout.bytes + this.#states.stderr.bytes <= this.#options.ceilingBytes
+    )
+      return
     this.#overCeiling = true
     this.#options.onCeiling()
   }
@@ -132,7 +139,13 @@ export class LogCapture {
     const offset = part.offset - state.carry.length
     const cut = bytes.length - incompleteTail(bytes)
     state.carry = Buffer.from(bytes.subarray(cut))
-    if (cut > 0) await this.#options.stream.write({ stream: part.stream, step: part.step, offset, bytes: bytes.subarray(0, cut) })
+    if (cut > 0)
+      await this.#options.stream.write({
+        stream: part.stream,
+        step: part.step,
+        offset,
+        bytes: bytes.subarray(0, cut),
+      })
   }
 
   async #flushCarry(stream: StreamName): Promise<void> {

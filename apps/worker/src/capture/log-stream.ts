@@ -19,12 +19,21 @@ export class LogStream {
   #pendingBytes = 0
   #sending: Promise<void> | null = null
 
-  static async open(redis: Redis, names: RedisNames, task: { taskId: string; attempt: number; fence: number }): Promise<LogStream> {
+  static async open(
+    redis: Redis,
+    names: RedisNames,
+    task: { taskId: string; attempt: number; fence: number },
+  ): Promise<LogStream> {
     const [last] = await redis.xrevrange(names.log(task.taskId), '+', '-', 'COUNT', 1)
     return new LogStream(redis, names, task, last ? Number(last[0].split('-')[0]) : 0)
   }
 
-  private constructor(redis: Redis, names: RedisNames, task: { taskId: string; attempt: number; fence: number }, seq: number) {
+  private constructor(
+    redis: Redis,
+    names: RedisNames,
+    task: { taskId: string; attempt: number; fence: number },
+    seq: number,
+  ) {
     this.#redis = redis
     this.#keys = [names.record(task.taskId), names.log(task.taskId)]
     this.#task = task
@@ -32,7 +41,12 @@ export class LogStream {
   }
 
   /** Adds whole characters; resolves when there is room for more. */
-  async write(chunk: { stream: LogEntry['stream']; step: string | null; offset: number; bytes: Buffer }): Promise<void> {
+  async write(chunk: {
+    stream: LogEntry['stream']
+    step: string | null
+    offset: number
+    bytes: Buffer
+  }): Promise<void> {
     for (let start = 0; start < chunk.bytes.length; ) {
       const part = chunk.bytes.subarray(start, start + ENTRY_BYTES)
       const end = start + ENTRY_BYTES < chunk.bytes.length ? part.length - incompleteTail(part) : part.length

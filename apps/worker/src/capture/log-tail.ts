@@ -33,12 +33,16 @@ export class LogTail {
   #reading: Promise<void> | null = null
   #again = false
   #closed = false
-  #failure: unknown = null
+  #failure: Error | null = null
 
   static async open(folder: string, take: (chunk: LogChunk) => Promise<void>): Promise<LogTail> {
     const flags = constants.O_RDONLY | constants.O_NOFOLLOW
     const handles = await Promise.all(
-      FILES.map(async ([stream, name]) => ({ stream, file: await open(join(folder, name), flags), position: 0 })),
+      FILES.map(async ([stream, name]) => ({
+        stream,
+        file: await open(join(folder, name), flags),
+        position: 0,
+      })),
     )
     return new LogTail(folder, handles, take)
   }
@@ -96,12 +100,17 @@ export class LogTail {
         if (this.#closed) return
       }
     } catch (error) {
-      this.#failure ??= error
+      this.#failure ??= error instanceof Error ? error : new Error(String(error))
     }
   }
 
   async #readSome(handle: { stream: StreamName; file: FileHandle; position: number }): Promise<boolean> {
-    const { bytesRead, buffer } = await handle.file.read(Buffer.allocUnsafe(READ_BYTES), 0, READ_BYTES, handle.position)
+    const { bytesRead, buffer } = await handle.file.read(
+      Buffer.allocUnsafe(READ_BYTES),
+      0,
+      READ_BYTES,
+      handle.position,
+    )
     if (bytesRead === 0) return false
     const offset = handle.position
     handle.position += bytesRead

@@ -6,7 +6,9 @@ import { TaskFailure } from '@agirunner/contracts'
 const MAX_OUTPUT_BYTES = 1024 * 1024
 
 /** What a task said in output/result.json: its JSON, null when there is none, or the failure that it is. */
-export type Output = { readonly value: unknown; readonly failure: null } | { readonly value: null; readonly failure: TaskFailure }
+export type Output =
+  | { readonly value: unknown; readonly failure: null }
+  | { readonly value: null; readonly failure: TaskFailure }
 
 /** Reads output/result.json as data: no link is followed, nothing but a plain file is opened. */
 export async function readOutput(folder: string): Promise<Output> {
@@ -32,5 +34,10 @@ export async function readOutput(folder: string): Promise<Output> {
 }
 
 function invalid(why: string): Output {
-  return { value: null, failure: new TaskFailure('task.output_invalid', `output/result.json is not usable: ${why}`, { phase: 'capture' }) }
+  return {
+    value: null,
+    failure: new TaskFailure('task.output_invalid', `output/result.json is not usable: ${why}`, {
+      phase: 'capture',
+    }),
+  }
 }

@@ -50,7 +50,10 @@ export class Reaper {
     return await this.#removeOrphans(found, volume => engine.removeVolume(volume.name))
   }
 
-  async #removeOrphans<T extends { readonly labels: Labels }>(found: readonly T[], remove: (one: T) => Promise<void>): Promise<number> {
+  async #removeOrphans<T extends { readonly labels: Labels }>(
+    found: readonly T[],
+    remove: (one: T) => Promise<void>,
+  ): Promise<number> {
     let removed = 0
     for (const one of found) {
       if (await this.#isOwned(one.labels)) continue

@@ -42,7 +42,12 @@ export class Execution {
    * @param signal aborts what is under way; a container that was made by then is removed before this throws
    * @throws TaskFailure `image.*`, `container.*`, `engine.unavailable`, or the signal's reason
    */
-  async start(accepted: AcceptedTask, plan: WorkspacePlan, state: AttemptState, signal: AbortSignal): Promise<RunningContainer> {
+  async start(
+    accepted: AcceptedTask,
+    plan: WorkspacePlan,
+    state: AttemptState,
+    signal: AbortSignal,
+  ): Promise<RunningContainer> {
     const { engine, owner, info } = this.#options
     const { task } = accepted
     state.enter('image')
@@ -50,7 +55,12 @@ export class Execution {
     state.enter('create')
     if (task.environment.network.mode === 'open') await engine.ensureNetwork(OPEN_NETWORK, {})
     await this.#writeGate(accepted, plan)
-    const spec = containerSpec(accepted, plan, { owner, engine: info, image: image.info, reference: image.reference })
+    const spec = containerSpec(accepted, plan, {
+      owner,
+      engine: info,
+      image: image.info,
+      reference: image.reference,
+    })
     signal.throwIfAborted()
     const id = await this.#create(spec)
     try {
@@ -64,13 +74,21 @@ export class Execution {
       throw error
     }
     state.enter('run')
-    return this.#supervise(accepted, plan, { id, name: spec.name, image: image.reference, digest: image.info.digest ?? image.info.id })
+    return this.#supervise(accepted, plan, {
+      id,
+      name: spec.name,
+      image: image.reference,
+      digest: image.info.digest ?? image.info.id,
+    })
   }
 
   async #writeGate(accepted: AcceptedTask, plan: WorkspacePlan): Promise<void> {
     const { log, gate } = plan.slot
     await Promise.all([
-      writeFile(join(gate, 'f'), renderGate(accepted.task.run, taskEnvironment(accepted)), { mode: 0o444, flag: 'wx' }),
+      writeFile(join(gate, 'f'), renderGate(accepted.task.run, taskEnvironment(accepted)), {
+        mode: 0o444,
+        flag: 'wx',
+      }),
       ...['o', 'e', 's'].map(name => makeLogFile(join(log, name), plan)),
     ])
   }

@@ -13,7 +13,12 @@ beforeEach(() => {
 afterEach(() => rmSync(folder, { recursive: true }))
 
 /** Runs a gate in a real shell, its folders moved below a temporary one. */
-function run(script: string): { code: number; stdout: string; stderr: string; marks: ReturnType<typeof parseMarks> } {
+function run(script: string): {
+  code: number
+  stdout: string
+  stderr: string
+  marks: ReturnType<typeof parseMarks>
+} {
   const file = join(folder, 'f')
   writeFileSync(file, script.replaceAll(INSIDE.log, folder).replaceAll(INSIDE.repo, folder))
   for (const name of ['o', 'e', 's']) writeFileSync(join(folder, name), '')
@@ -29,7 +34,9 @@ function run(script: string): { code: number; stdout: string; stderr: string; ma
 
 describe('the gate', () => {
   it('redirects both streams, sets the environment and passes the exit code on', () => {
-    const result = run(renderGate({ script: 'echo "$A"; echo err >&2; exit 7' }, { A: "it's\na 'test' $HOME `x` \\" }))
+    const result = run(
+      renderGate({ script: 'echo "$A"; echo err >&2; exit 7' }, { A: "it's\na 'test' $HOME `x` \\" }),
+    )
     expect(result).toMatchObject({ code: 7, stdout: "it's\na 'test' $HOME `x` \\\n", stderr: 'err\n' })
     expect(result.marks.passed).toBe(true)
   })
@@ -40,7 +47,9 @@ describe('the gate', () => {
   })
 
   it('has names in the environment that no shell could export', () => {
-    expect(run(renderGate({ command: ['env'] }, { 'dotted.name': '1' })).stdout).toContain('\ndotted.name=1\n')
+    expect(run(renderGate({ command: ['env'] }, { 'dotted.name': '1' })).stdout).toContain(
+      '\ndotted.name=1\n',
+    )
   })
 
   it('says 127 for a command that is not there', () => {
@@ -66,13 +75,19 @@ describe('the gate', () => {
   })
 
   it('lets a script that replaces the shell change nothing outside its step', () => {
-    const steps = [{ name: 'one', script: 'cd /; X=1; trap "" TERM' }, { name: 'two', script: 'pwd; echo "[$X]"' }]
+    const steps = [
+      { name: 'one', script: 'cd /; X=1; trap "" TERM' },
+      { name: 'two', script: 'pwd; echo "[$X]"' },
+    ]
     expect(run(renderGate({ steps }, {})).stdout).toBe(`${folder}\n[]\n`)
   })
 
   it('says what kept it from the command', () => {
     const script = renderGate({ script: 'true' }, {}).replace(INSIDE.repo, '/nowhere')
-    expect(run(script)).toMatchObject({ code: 125, marks: { passed: false, failure: 'the workspace is not there' } })
+    expect(run(script)).toMatchObject({
+      code: 125,
+      marks: { passed: false, failure: 'the workspace is not there' },
+    })
   })
 })
 

@@ -39,7 +39,11 @@ export function renderGate(run: Task['run'], env: Readonly<Record<string, string
   const environment = Object.entries(env).map(([name, value]) => quote(`${name}=${value}`))
   // The container's own variable for its init must not reach the task.
   const prefix = `env -u TINI_KILL_PROCESS_GROUP ${environment.join(' ')}`
-  return [...head, ...(run.steps ? renderSteps(run.steps, prefix) : [`exec ${prefix} ${renderCommand(run)}`]), ''].join('\n')
+  return [
+    ...head,
+    ...(run.steps ? renderSteps(run.steps, prefix) : [`exec ${prefix} ${renderCommand(run)}`]),
+    '',
+  ].join('\n')
 }
 
 type Command = { readonly script?: string | undefined; readonly command?: readonly string[] | undefined }

@@ -20,13 +20,20 @@ export class Images {
   }
 
   /** @throws TaskFailure with an `image.*` code */
-  async ready(accepted: AcceptedTask, progress: (data: Record<string, unknown>) => void, signal: AbortSignal): Promise<ReadyImage> {
+  async ready(
+    accepted: AcceptedTask,
+    progress: (data: Record<string, unknown>) => void,
+    signal: AbortSignal,
+  ): Promise<ReadyImage> {
     const { image, pullPolicy } = accepted.task.environment
     const reference = CATALOG[image] ?? image
     const known = pullPolicy === 'always' ? null : await this.#engine.image(reference)
     if (known) return { reference, info: known }
     if (pullPolicy === 'never') {
-      throw new TaskFailure('image.not_found', `image "${image}" is not on this machine and pullPolicy is "never"`)
+      throw new TaskFailure(
+        'image.not_found',
+        `image "${image}" is not on this machine and pullPolicy is "never"`,
+      )
     }
     await this.#pull(reference, progress, signal)
     const pulled = await this.#engine.image(reference)
@@ -34,11 +41,19 @@ export class Images {
     throw new TaskFailure('image.pull_failed', `image "${image}" was pulled, but the engine does not know it`)
   }
 
-  async #pull(reference: string, progress: (data: Record<string, unknown>) => void, signal: AbortSignal): Promise<void> {
+  async #pull(
+    reference: string,
+    progress: (data: Record<string, unknown>) => void,
+    signal: AbortSignal,
+  ): Promise<void> {
     let pull = this.#pulls.get(reference)
     if (!pull) {
       // Shared by all who ask: one task's cancel must not break it for the others, so it has a deadline of its own.
-      pull = this.#engine.pull(reference, { credentials: null, progress, signal: AbortSignal.timeout(PULL_MS) })
+      pull = this.#engine.pull(reference, {
+        credentials: null,
+        progress,
+        signal: AbortSignal.timeout(PULL_MS),
+      })
       this.#pulls.set(reference, pull)
       pull.catch(() => undefined).finally(() => this.#pulls.delete(reference))
     }

@@ -38,7 +38,14 @@ export function parseMarks(text: string): GateMarks {
 function begin(steps: Map<number, GateMarks['steps'][number]>, numbers: number[]): void {
   const [index = 0, stdoutOffset = 0, stderrOffset = 0, uptime = 0] = numbers
   if (steps.has(index)) return
-  steps.set(index, { index, stdoutOffset, stderrOffset, startedMs: uptime * 1000, exitCode: null, durationMs: null })
+  steps.set(index, {
+    index,
+    stdoutOffset,
+    stderrOffset,
+    startedMs: uptime * 1000,
+    exitCode: null,
+    durationMs: null,
+  })
 }
 
 function end(steps: Map<number, GateMarks['steps'][number]>, numbers: number[]): void {

@@ -19,7 +19,13 @@ export function parseJob(data: TaskJobData): Task {
 /** A newer platform's task, which only a newer worker may judge. */
 export function isNewer(data: TaskJobData): boolean {
   const { task } = data
-  return typeof task === 'object' && task !== null && 'version' in task && typeof task.version === 'number' && task.version > 1
+  return (
+    typeof task === 'object' &&
+    task !== null &&
+    'version' in task &&
+    typeof task.version === 'number' &&
+    task.version > 1
+  )
 }
 
 /**
@@ -32,13 +38,21 @@ export async function accept(
   begun: { attempt: number; fence: number; createdAt: string; startedAt: string },
   policy: SecretPolicy,
 ): Promise<AcceptedTask> {
-  const waitedMs = Date.parse(begun.startedAt) - Math.max(Date.parse(begun.createdAt), Date.parse(task.notBefore ?? begun.createdAt))
+  const waitedMs =
+    Date.parse(begun.startedAt) -
+    Math.max(Date.parse(begun.createdAt), Date.parse(task.notBefore ?? begun.createdAt))
   if (begun.attempt === 1 && task.limits.queue !== null && waitedMs > task.limits.queue * 1000) {
-    throw new TaskFailure('task.expired', `the task waited ${Math.round(waitedMs / 1000)} s, longer than limits.queue`)
+    throw new TaskFailure(
+      'task.expired',
+      `the task waited ${Math.round(waitedMs / 1000)} s, longer than limits.queue`,
+    )
   }
   const { source } = task.workspace
   const wanted = source.type === 'git_remote' ? source.credentials : null
-  const credentials = wanted && { username: wanted.username, password: await resolveSecret(wanted.password, policy) }
+  const credentials = wanted && {
+    username: wanted.username,
+    password: await resolveSecret(wanted.password, policy),
+  }
   const secrets = new Map<string, { value: Secret; as: 'file' | 'env' | 'both' }>()
   for (const [name, reference] of Object.entries(task.environment.secrets)) {
     secrets.set(name, { value: await resolveSecret(reference, policy), as: reference.as })

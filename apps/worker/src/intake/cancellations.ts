@@ -51,5 +51,8 @@ export class Cancellations {
 }
 
 export function canceledFailure(reason: string): TaskFailure {
-  return new TaskFailure('task.canceled', reason === '' ? 'the task was canceled' : `the task was canceled: ${reason}`)
+  return new TaskFailure(
+    'task.canceled',
+    reason === '' ? 'the task was canceled' : `the task was canceled: ${reason}`,
+  )
 }

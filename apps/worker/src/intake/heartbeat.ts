@@ -15,7 +15,11 @@ export async function startHeartbeat(options: {
   const { redis, names } = options
   const { id } = options.describe()
   const now = async () => {
-    await redis.multi().set(names.worker(id), JSON.stringify(options.describe()), 'PX', LEASE_MS).sadd(names.workers, id).exec()
+    await redis
+      .multi()
+      .set(names.worker(id), JSON.stringify(options.describe()), 'PX', LEASE_MS)
+      .sadd(names.workers, id)
+      .exec()
     await forgetGone(redis, names)
   }
   await now()

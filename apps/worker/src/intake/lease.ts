@@ -31,7 +31,8 @@ export function holdLease(
   let next = monotonicMs() + RENEW_MS
   const timer = setInterval(() => {
     const now = monotonicMs()
-    if (now - renewedAt >= GIVE_UP_MS) return giveUp(`the lease could not be renewed for ${GIVE_UP_MS} of ${LEASE_MS} ms`)
+    if (now - renewedAt >= GIVE_UP_MS)
+      return giveUp(`the lease could not be renewed for ${GIVE_UP_MS} of ${LEASE_MS} ms`)
     if (asking || now < next) return
     asking = true
     next = now + RENEW_MS

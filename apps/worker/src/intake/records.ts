@@ -2,8 +2,8 @@ import {
   type AttemptRecord,
   LEASE_MS,
   type NewEvent,
-  type RedisNames,
   RETENTION_SECONDS,
+  type RedisNames,
   scripts,
   type TaskResult,
 } from '@agirunner/contracts'
@@ -62,11 +62,14 @@ export class TaskRecords {
   async begin(taskId: string, worker: string, startedAt: string): Promise<Begun> {
     const { record, result, lease, fence } = this.#names
     const keys = [record(taskId), result(taskId), lease(taskId), fence]
-    const answer = (await this.#redis.eval(scripts.BEGIN_ATTEMPT, keys.length, ...keys, worker, startedAt, LEASE_MS)) as [
-      string,
-      number,
-      number,
-    ]
+    const answer = (await this.#redis.eval(
+      scripts.BEGIN_ATTEMPT,
+      keys.length,
+      ...keys,
+      worker,
+      startedAt,
+      LEASE_MS,
+    )) as [string, number, number]
     if (answer[0] === 'started') return { state: 'started', fence: answer[1], attempt: answer[2] }
     if (answer[0] === 'leased') return { state: 'leased', leftMs: answer[1] }
     return { state: 'finished' }
@@ -110,7 +113,13 @@ export class TaskRecords {
 
   async appendEvents(taskId: string, fence: number, events: readonly NewEvent[]): Promise<void> {
     const keys = [this.#names.record(taskId), this.#names.events(taskId)]
-    await this.#redis.eval(scripts.APPEND_EVENTS, keys.length, ...keys, fence, ...events.map(event => JSON.stringify(event)))
+    await this.#redis.eval(
+      scripts.APPEND_EVENTS,
+      keys.length,
+      ...keys,
+      fence,
+      ...events.map(event => JSON.stringify(event)),
+    )
   }
 
   /** Writes the task's one result. `attempt` is the record of the attempt that ended it, null when none ran. */

@@ -30,24 +30,33 @@ function fromEnvironment(name: string, policy: SecretPolicy): Secret {
     })
   }
   const value = policy.readSecret(name)
-  if (value === undefined) throw new TaskFailure('secret.unavailable', `secret "env:${name}" is not set on this worker`)
+  if (value === undefined)
+    throw new TaskFailure('secret.unavailable', `secret "env:${name}" is not set on this worker`)
   return new Secret(value)
 }
 
 async function fromFile(path: string, policy: SecretPolicy): Promise<Secret> {
   const root = policy.secretRoot === null ? null : await realpath(policy.secretRoot).catch(() => null)
   const real = await realpath(path).catch(() => null)
-  const inside = root !== null && (real ?? path).startsWith(root.endsWith(sep) ? root : root + sep) && !path.split('/').includes('..')
+  const inside =
+    root !== null &&
+    (real ?? path).startsWith(root.endsWith(sep) ? root : root + sep) &&
+    !path.split('/').includes('..')
   if (!inside) {
-    throw new TaskFailure('spec.forbidden', `secretRef "file:${path}" is not below the operator's secret folder`, {
-      hint: 'have the operator put it below AGIRUNNER_SECRET_ROOT',
-    })
+    throw new TaskFailure(
+      'spec.forbidden',
+      `secretRef "file:${path}" is not below the operator's secret folder`,
+      {
+        hint: 'have the operator put it below AGIRUNNER_SECRET_ROOT',
+      },
+    )
   }
   if (real === null) throw new TaskFailure('secret.unavailable', `secret "file:${path}" is not there`)
   const file = await open(real, constants.O_RDONLY | constants.O_NOFOLLOW)
   try {
     const { size } = await file.stat()
-    if (size > MAX_SECRET_BYTES) throw new TaskFailure('secret.unavailable', `secret "file:${path}" is larger than 64 KiB`)
+    if (size > MAX_SECRET_BYTES)
+      throw new TaskFailure('secret.unavailable', `secret "file:${path}" is larger than 64 KiB`)
     return new Secret(await file.readFile())
   } finally {
     await file.close()

@@ -1,13 +1,15 @@
-import { parseTask, type TaskInput } from '@agirunner/contracts'
+import { parseTask, TaskFailure, type TaskInput } from '@agirunner/contracts'
 import { describe, expect, it } from '@jest/globals'
 import type { CapturedOutputs } from '../capture/capture.js'
 import { parseMarks } from '../execution/marks.js'
 import { asTaskFailure, judge, statusOf } from './outcome.js'
 import { retryDelay } from './retry.js'
-import { TaskFailure } from '@agirunner/contracts'
 
 const task = (more: Partial<TaskInput> = {}) => parseTask({ taskId: 't', run: { script: 'true' }, ...more })
-const outputs = (exit: Partial<CapturedOutputs['exit']>, more: Partial<CapturedOutputs> = {}): CapturedOutputs => ({
+const outputs = (
+  exit: Partial<CapturedOutputs['exit']>,
+  more: Partial<CapturedOutputs> = {},
+): CapturedOutputs => ({
   exit: { code: 0, signal: null, oomKilled: false, cause: 'exited', marks: parseMarks('g\n'), ...exit },
   steps: [],
   logs: { bytes: 0, lines: 0, truncated: false, uri: null },
@@ -63,10 +65,18 @@ describe('an error that nobody typed', () => {
 })
 
 describe('retryDelay', () => {
-  const failure = (code: 'workspace.remote_unreachable' | 'worker.lost' | 'task.exit_nonzero' | 'task.canceled') => new TaskFailure(code, '')
+  const failure = (
+    code: 'workspace.remote_unreachable' | 'worker.lost' | 'task.exit_nonzero' | 'task.canceled',
+  ) => new TaskFailure(code, '')
 
   it('gives an infrastructure failure before the first command two free tries', () => {
-    const at = (attempts: number) => retryDelay(task(), { failure: failure('workspace.remote_unreachable'), ran: false, attempts, ranAttempts: 0 })
+    const at = (attempts: number) =>
+      retryDelay(task(), {
+        failure: failure('workspace.remote_unreachable'),
+        ran: false,
+        attempts,
+        ranAttempts: 0,
+      })
     expect([at(1), at(2), at(3)]).toEqual([500, 1000, null])
   })
 
@@ -74,11 +84,17 @@ describe('retryDelay', () => {
     const lost = { failure: failure('worker.lost'), ran: true, attempts: 1, ranAttempts: 1 }
     expect(retryDelay(task(), lost)).toBeNull()
     expect(retryDelay(task({ retry: { maxAttempts: 2 } }), lost)).toBe(2000)
-    expect(retryDelay(task({ retry: { maxAttempts: 2 } }), { ...lost, attempts: 2, ranAttempts: 2 })).toBeNull()
+    expect(
+      retryDelay(task({ retry: { maxAttempts: 2 } }), { ...lost, attempts: 2, ranAttempts: 2 }),
+    ).toBeNull()
   })
 
   it('tries what the task asks for, and never a cancel', () => {
-    const retry = { maxAttempts: 3, on: ['task', 'platform'] as ('task' | 'platform')[], backoff: { type: 'fixed' as const, delay: 1 } }
+    const retry = {
+      maxAttempts: 3,
+      on: ['task', 'platform'] as ('task' | 'platform')[],
+      backoff: { type: 'fixed' as const, delay: 1 },
+    }
     const facts = { ran: true, attempts: 1, ranAttempts: 1 }
     expect(retryDelay(task({ retry }), { ...facts, failure: failure('task.exit_nonzero') })).toBe(1000)
     expect(retryDelay(task({ retry }), { ...facts, failure: failure('task.canceled') })).toBeNull()

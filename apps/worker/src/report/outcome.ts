@@ -1,4 +1,11 @@
-import { type Failure, type FailureCode, type Phase, type Status, type Task, TaskFailure } from '@agirunner/contracts'
+import {
+  type Failure,
+  type FailureCode,
+  type Phase,
+  type Status,
+  type Task,
+  TaskFailure,
+} from '@agirunner/contracts'
 import type { CapturedOutputs } from '../capture/capture.js'
 
 /**
@@ -9,12 +16,16 @@ export function judge(task: Task, outputs: CapturedOutputs): TaskFailure | null 
   const { exit, output, steps } = outputs
   const inRun = (code: FailureCode, message: string) => new TaskFailure(code, message, { phase: 'run' })
   if (exit.cause === 'canceled') return inRun('task.canceled', 'the task was canceled while it ran')
-  if (exit.cause === 'deadline') return inRun('task.timeout', `the task ran longer than limits.timeout, ${task.limits.timeout} s`)
+  if (exit.cause === 'deadline')
+    return inRun('task.timeout', `the task ran longer than limits.timeout, ${task.limits.timeout} s`)
   if (outputs.overLogCeiling) return inRun('task.log_limit', 'the task printed more than the operator allows')
   const gate = judgeGate(outputs)
   if (gate) return gate
   if (exit.code !== 0 && exit.oomKilled) {
-    return inRun('task.out_of_memory', `the task used more than its ${task.environment.resources.memory} bytes of memory`)
+    return inRun(
+      'task.out_of_memory',
+      `the task used more than its ${task.environment.resources.memory} bytes of memory`,
+    )
   }
   if (exit.code !== 0) {
     const failed = steps.find(step => step.exitCode !== null && step.exitCode !== 0)
@@ -47,6 +58,7 @@ export function statusOf(failure: Failure | TaskFailure | null): Status {
 export function asTaskFailure(error: unknown, phase: Phase): TaskFailure {
   if (error instanceof TaskFailure) return error
   const message = error instanceof Error ? error.message : String(error)
-  const code: FailureCode = phase === 'capture' || phase === 'report' ? 'capture.failed' : 'container.create_failed'
+  const code: FailureCode =
+    phase === 'capture' || phase === 'report' ? 'capture.failed' : 'container.create_failed'
   return new TaskFailure(code, `unexpected: ${message}`, { phase, cause: error })
 }

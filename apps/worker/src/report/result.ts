@@ -19,7 +19,13 @@ export interface Reached {
   readonly timings: Timings | null
 }
 
-export const NOTHING_REACHED: Reached = { outputs: null, container: null, base: null, layers: null, timings: null }
+export const NOTHING_REACHED: Reached = {
+  outputs: null,
+  container: null,
+  base: null,
+  layers: null,
+  timings: null,
+}
 
 const NO_TIMINGS: Timings = {
   queuedMs: null,
@@ -64,7 +70,9 @@ export function buildResult(options: {
       oomKilled: outputs.exit.oomKilled,
       cause: outputs.exit.cause,
     },
-    steps: outputs ? [...outputs.steps] : (options.task?.run.steps ?? []).map(({ name }) => ({ name, exitCode: null, durationMs: null })),
+    steps: outputs
+      ? [...outputs.steps]
+      : (options.task?.run.steps ?? []).map(({ name }) => ({ name, exitCode: null, durationMs: null })),
     base: reached.base && { url: reached.base.url, ref: reached.base.ref, commit: reached.base.commit },
     changes: outputs?.changes ?? null,
     output: outputs?.output.value ?? null,

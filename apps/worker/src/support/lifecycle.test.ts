@@ -30,7 +30,9 @@ describe('withDeadline', () => {
 
   it('passes the outer reason on, and a result through', async () => {
     const signal = AbortSignal.abort(new TaskFailure('task.canceled', 'enough'))
-    await expect(withDeadline({ ...options, ms: 60_000, signal }, inner => sleep(60_000, inner))).rejects.toMatchObject({
+    await expect(
+      withDeadline({ ...options, ms: 60_000, signal }, inner => sleep(60_000, inner)),
+    ).rejects.toMatchObject({
       code: 'task.canceled',
     })
     await expect(withDeadline({ ...options, ms: 60_000 }, async () => 3)).resolves.toBe(3)

@@ -1,4 +1,4 @@
-import { TaskFailure, type FailureCode, type Phase } from '@agirunner/contracts'
+import { type FailureCode, type Phase, TaskFailure } from '@agirunner/contracts'
 
 /** Anything that must be given back, whatever happened. `release` may be called twice. */
 export interface Releasable {
@@ -59,7 +59,9 @@ export async function withDeadline<T>(
   const controller = new AbortController()
   const passed = () =>
     controller.abort(
-      new TaskFailure(options.code, `${options.what} took longer than ${options.ms} ms`, { phase: options.phase }),
+      new TaskFailure(options.code, `${options.what} took longer than ${options.ms} ms`, {
+        phase: options.phase,
+      }),
     )
   const outer = () => controller.abort(options.signal?.reason)
   const timer = setTimeout(passed, options.ms)

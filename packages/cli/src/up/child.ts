@@ -126,7 +126,7 @@ export class Child {
         await this.#launch(signal)
         say(`the ${name} runs again`)
       } catch (error) {
-        this.#restart((error as Error).message, 0, signal)
+        this.#restart((error as Error).message.split('\n')[0] ?? '', 0, signal)
       }
     })
   }

@@ -53,7 +53,9 @@ export function createBody(spec: ContainerSpec): Docker.ContainerCreateOptions {
         Source: mount.source,
         Target: mount.target,
         ReadOnly: mount.readOnly,
-        ...(mount.type === 'volume' ? { VolumeOptions: { NoCopy: true } as Docker.MountSettings['VolumeOptions'] } : {}),
+        ...(mount.type === 'volume'
+          ? { VolumeOptions: { NoCopy: true } as Docker.MountSettings['VolumeOptions'] }
+          : {}),
       })) as Docker.MountSettings[],
       ...(spec.runtime === null ? {} : { Runtime: spec.runtime }),
     },

@@ -37,7 +37,12 @@ function connection({ host, tls }: EngineAddress): Docker.DockerOptions {
   if (host === null) return { socketPath: '/var/run/docker.sock', ...kept }
   if (host.startsWith('unix://')) return { socketPath: host.slice('unix://'.length), ...kept }
   const url = new URL(host.replace(/^tcp:/, 'http:'))
-  return { protocol: url.protocol === 'https:' ? 'https' : 'http', host: url.hostname, port: url.port || '2375', ...kept }
+  return {
+    protocol: url.protocol === 'https:' ? 'https' : 'http',
+    host: url.hostname,
+    port: url.port || '2375',
+    ...kept,
+  }
 }
 
 class DockerEngine implements ContainerEngine {
@@ -104,7 +109,8 @@ class DockerEngine implements ContainerEngine {
       await timed(this.#docker.getNetwork(name).remove())
     } catch (error) {
       // 403: containers of another worker are on it.
-      if (!hasStatus(error, 403, 404)) throw toFailure(error, 'engine.unavailable', `remove network "${name}"`)
+      if (!hasStatus(error, 403, 404))
+        throw toFailure(error, 'engine.unavailable', `remove network "${name}"`)
     }
   }
 
@@ -129,7 +135,10 @@ class DockerEngine implements ContainerEngine {
       return container.id
     } catch (error) {
       if (hasStatus(error, 404) && /image/i.test(asEngineError(error).message)) {
-        throw new TaskFailure('image.not_found', `image "${spec.image}" is not on the engine's machine any more`)
+        throw new TaskFailure(
+          'image.not_found',
+          `image "${spec.image}" is not on the engine's machine any more`,
+        )
       }
       throw toFailure(error, 'container.create_failed', `create container ${spec.name}`)
     }
@@ -139,7 +148,8 @@ class DockerEngine implements ContainerEngine {
     try {
       await timed(this.#docker.getContainer(id).start())
     } catch (error) {
-      if (!hasStatus(error, 304)) throw toFailure(error, 'container.start_failed', `start container ${id.slice(0, 12)}`)
+      if (!hasStatus(error, 304))
+        throw toFailure(error, 'container.start_failed', `start container ${id.slice(0, 12)}`)
     }
   }
 
@@ -154,8 +164,10 @@ class DockerEngine implements ContainerEngine {
         return await this.#readExit(id)
       } catch (error) {
         signal.throwIfAborted()
-        if (hasStatus(error, 404)) throw new TaskFailure('engine.restarted', `container ${id.slice(0, 12)} is gone`)
-        if (failures >= 20) throw toFailure(error, 'engine.unavailable', `wait for container ${id.slice(0, 12)}`)
+        if (hasStatus(error, 404))
+          throw new TaskFailure('engine.restarted', `container ${id.slice(0, 12)} is gone`)
+        if (failures >= 20)
+          throw toFailure(error, 'engine.unavailable', `wait for container ${id.slice(0, 12)}`)
         await sleep(Math.min(1000, 50 * 2 ** failures), signal)
       }
     }
@@ -173,11 +185,15 @@ class DockerEngine implements ContainerEngine {
   }
 
   async kill(id: string, signal: 'SIGTERM' | 'SIGKILL'): Promise<void> {
-    await this.#gone(`signal container ${id.slice(0, 12)}`, () => this.#docker.getContainer(id).kill({ signal }))
+    await this.#gone(`signal container ${id.slice(0, 12)}`, () =>
+      this.#docker.getContainer(id).kill({ signal }),
+    )
   }
 
   async remove(id: string): Promise<void> {
-    await this.#gone(`remove container ${id.slice(0, 12)}`, () => this.#docker.getContainer(id).remove({ force: true, v: true }))
+    await this.#gone(`remove container ${id.slice(0, 12)}`, () =>
+      this.#docker.getContainer(id).remove({ force: true, v: true }),
+    )
     await this.#awaitRemoval(id)
   }
 
@@ -192,7 +208,10 @@ class DockerEngine implements ContainerEngine {
       }
       await sleep(100)
     }
-    throw new TaskFailure('engine.unavailable', `container ${id.slice(0, 12)} could not be removed within 10 s`)
+    throw new TaskFailure(
+      'engine.unavailable',
+      `container ${id.slice(0, 12)} could not be removed within 10 s`,
+    )
   }
 
   async containers(label: string): Promise<ContainerSummary[]> {
@@ -214,7 +233,11 @@ class DockerEngine implements ContainerEngine {
     return (list ?? []).map(volume => ({ name: volume.Name, labels: volume.Labels ?? {} }))
   }
 
-  async #call<T>(code: 'engine.unavailable' | 'container.create_failed', doing: string, call: () => Promise<T>): Promise<T> {
+  async #call<T>(
+    code: 'engine.unavailable' | 'container.create_failed',
+    doing: string,
+    call: () => Promise<T>,
+  ): Promise<T> {
     try {
       return await timed(call())
     } catch (error) {
@@ -227,7 +250,8 @@ class DockerEngine implements ContainerEngine {
     try {
       await timed(call())
     } catch (error) {
-      const ended = hasStatus(error, 304, 404) || (hasStatus(error, 409) && !/in use/i.test(asEngineError(error).message))
+      const ended =
+        hasStatus(error, 304, 404) || (hasStatus(error, 409) && !/in use/i.test(asEngineError(error).message))
       if (!ended) throw toFailure(error, 'engine.unavailable', doing)
     }
   }

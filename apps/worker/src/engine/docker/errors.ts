@@ -26,7 +26,9 @@ export function toFailure(error: unknown, code: FailureCode, doing: string): Tas
   const { statusCode, json, message } = asEngineError(error)
   const said = (json?.message ?? message).trim()
   if (statusCode === undefined) {
-    return new TaskFailure('engine.unavailable', `${doing}: the container engine can't be reached; ${said}`, { cause: error })
+    return new TaskFailure('engine.unavailable', `${doing}: the container engine can't be reached; ${said}`, {
+      cause: error,
+    })
   }
   return new TaskFailure(code, `${doing}: the engine answered ${statusCode}; ${said}`, { cause: error })
 }

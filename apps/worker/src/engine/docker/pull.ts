@@ -18,7 +18,11 @@ interface PullLine {
 export async function pullImage(
   docker: Docker,
   reference: string,
-  options: { credentials: { username: string; password: Secret } | null; progress: PullProgress; signal: AbortSignal },
+  options: {
+    credentials: { username: string; password: Secret } | null
+    progress: PullProgress
+    signal: AbortSignal
+  },
 ): Promise<void> {
   const { credentials, signal } = options
   const authconfig = credentials
@@ -38,10 +42,16 @@ export async function pullImage(
 function pullFailure(error: unknown, reference: string): TaskFailure {
   const text = asEngineError(error).message
   if (/unauthorized|authentication required|no basic auth/i.test(text)) {
-    return new TaskFailure('image.auth_failed', `image "${reference}": the registry asks for other credentials; ${text}`)
+    return new TaskFailure(
+      'image.auth_failed',
+      `image "${reference}": the registry asks for other credentials; ${text}`,
+    )
   }
   if (hasStatus(error, 404) || /not found|manifest unknown|does not exist|denied/i.test(text)) {
-    return new TaskFailure('image.not_found', `image "${reference}" is neither here nor in its registry; ${text}`)
+    return new TaskFailure(
+      'image.not_found',
+      `image "${reference}" is neither here nor in its registry; ${text}`,
+    )
   }
   if (hasStatus(error, 400)) {
     return new TaskFailure('image.not_found', `image "${reference}" is no valid image reference; ${text}`)
@@ -52,7 +62,8 @@ function pullFailure(error: unknown, reference: string): TaskFailure {
 function lineReader(reference: string, progress: PullProgress): (line: PullLine) => void {
   const layers = new Map<string, { current: number; total: number }>()
   return line => {
-    if (line.error !== undefined) throw pullFailure(Object.assign(new Error(line.error), { statusCode: 500 }), reference)
+    if (line.error !== undefined)
+      throw pullFailure(Object.assign(new Error(line.error), { statusCode: 500 }), reference)
     const { current, total } = line.progressDetail ?? {}
     if (line.id === undefined || line.status !== 'Downloading' || current === undefined) return
     layers.set(line.id, { current, total: total ?? 0 })
@@ -65,7 +76,11 @@ function lineReader(reference: string, progress: PullProgress): (line: PullLine)
 }
 
 /** Reads a stream of JSON lines to its end; a reader that throws ends it. */
-async function readLines(stream: NodeJS.ReadableStream, read: (line: PullLine) => void, signal: AbortSignal): Promise<void> {
+async function readLines(
+  stream: NodeJS.ReadableStream,
+  read: (line: PullLine) => void,
+  signal: AbortSignal,
+): Promise<void> {
   const stop = () => (stream as NodeJS.ReadableStream & { destroy(): void }).destroy()
   signal.addEventListener('abort', stop, { once: true })
   let rest = ''

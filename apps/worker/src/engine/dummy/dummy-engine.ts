@@ -26,7 +26,9 @@ export class DummyEngine implements ContainerEngine {
   readonly containersById = new Map<string, DummyContainer>()
   readonly volumesByName = new Map<string, VolumeSpec>()
   readonly pulls: string[] = []
-  readonly images = new Map<string, ImageInfo>([['agirunner/debian-base:1', { id: 'sha256:base', digest: null, env: [] }]])
+  readonly images = new Map<string, ImageInfo>([
+    ['agirunner/debian-base:1', { id: 'sha256:base', digest: null, env: [] }],
+  ])
   /** What a container does with a signal; by default it ends as a shell would. */
   onSignal: (container: DummyContainer, signal: 'SIGTERM' | 'SIGKILL') => void = (container, signal) =>
     container.end({ exitCode: signal === 'SIGTERM' ? 143 : 137 })
@@ -75,7 +77,8 @@ export class DummyEngine implements ContainerEngine {
 
   create(spec: ContainerSpec): Promise<string> {
     const taken = [...this.containersById.values()].some(container => container.spec.name === spec.name)
-    if (taken) return Promise.reject(new TaskFailure('container.create_failed', `the name ${spec.name} is taken`))
+    if (taken)
+      return Promise.reject(new TaskFailure('container.create_failed', `the name ${spec.name} is taken`))
     const id = `dummy-${this.containersById.size}-${spec.name}`
     this.containersById.set(id, newContainer(id, spec))
     return Promise.resolve(id)
@@ -108,7 +111,9 @@ export class DummyEngine implements ContainerEngine {
   containers(label: string): Promise<ContainerSummary[]> {
     const [key = '', value] = label.split('=')
     const found = [...this.containersById.values()].filter(({ spec }) => spec.labels[key] === value)
-    return Promise.resolve(found.map(({ id, spec, state }) => ({ id, name: spec.name, state, labels: spec.labels })))
+    return Promise.resolve(
+      found.map(({ id, spec, state }) => ({ id, name: spec.name, state, labels: spec.labels })),
+    )
   }
 
   volumes(label: string): Promise<{ name: string; labels: Readonly<Record<string, string>> }[]> {

@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto'
 import fs, { appendFileSync, chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { TaskFailure } from '@agirunner/contracts'
@@ -28,6 +29,10 @@ export const MAX_OBJECT_BYTES = 2 ** 30
 export async function fetchCommit(options: FetchOptions): Promise<ObjectStore> {
   const { dir, resolved } = options
   makeGitFolder(dir)
+  // The library writes a file for every ref of the server's that a refspec matches, by the name that the server gives.
+  // So none may match: the refs are written here, when the commit is there.
+  const nothing = `refs/heads/${randomUUID()}`
+  writeFileSync(join(dir, '.git/config'), `[remote "origin"]\n\turl = ${options.remote.url}\n\tfetch = ${nothing}:${nothing}\n`)
   // A server may offer only what its refs point at. Then the history of all of them holds the commit, or nothing does.
   const attempts = [
     () => fetchOnce(options, { singleBranch: true, ...(options.depth > 0 ? { depth: options.depth } : {}) }),

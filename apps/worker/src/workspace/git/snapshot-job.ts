@@ -1,7 +1,7 @@
 import { chownSync, lchownSync, lstatSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { TaskFailure } from '@agirunner/contracts'
-import { Errors } from 'isomorphic-git'
+import { Errors, type HttpClient } from 'isomorphic-git'
 import type { Progress } from '../children/serve.js'
 import { checkOut } from './checkout.js'
 import { fetchCommit, makeGitFolder, mendObjects, renderConfig, writeRefs } from './fetch.js'
@@ -42,7 +42,7 @@ export interface EmptyJob {
 /** What a ref names at the remote. @throws TaskFailure `workspace.*` */
 export async function runResolve(job: ResolveJob, progress: Progress): Promise<Resolved> {
   progress({ stage: 'resolve', ref: job.ref })
-  return await withTransport(job, () => undefined, transport => resolveRef(transport, job.remote, job.ref))
+  return await withTransport(job, () => undefined, http => resolveRef(http, job.remote, job.ref))
 }
 
 /** Makes a snapshot of a commit: fetches it and writes its files and a `.git`. @throws TaskFailure `workspace.*` */
@@ -132,11 +132,11 @@ function giveAway(dir: string, owner: { uid: number; gid: number }): void {
 async function withTransport<T>(
   job: RemoteJob,
   received: (bytes: number) => void,
-  work: (transport: GitTransport) => Promise<T>,
+  work: (http: HttpClient) => Promise<T>,
 ): Promise<T> {
   const transport = new GitTransport({ ...job.transport, received })
   try {
-    return await Promise.race([work(transport), transport.failed])
+    return await Promise.race([work({ request: transport.request }), transport.failed])
   } catch (error) {
     throw transport.failure ?? asFailure(error, new URL(job.remote.url))
   } finally {

@@ -3,6 +3,7 @@ import { Agent as HttpAgent, type IncomingMessage, request as httpRequest, type 
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https'
 import { isIP, type LookupFunction } from 'node:net'
 import { TaskFailure } from '@agirunner/contracts'
+import type { GitHttpRequest, GitHttpResponse } from 'isomorphic-git'
 import { kindOf } from './address.js'
 
 export interface TransportOptions {
@@ -17,23 +18,6 @@ export interface TransportOptions {
   readonly maxBytes: number
   /** Told how many bytes have come so far. */
   readonly received: (bytes: number) => void
-}
-
-/** As isomorphic-git wants it. */
-interface GitRequest {
-  readonly url: string
-  readonly method?: string
-  readonly headers?: Record<string, string>
-  readonly body?: AsyncIterable<Uint8Array> | Iterable<Uint8Array>
-}
-
-interface GitResponse {
-  url: string
-  method: string
-  statusCode: number
-  statusMessage: string
-  headers: Record<string, string>
-  body: AsyncIterableIterator<Uint8Array>
 }
 
 const MAX_REDIRECTS = 5
@@ -63,7 +47,7 @@ export class GitTransport {
     this.failed.catch(() => undefined)
   }
 
-  readonly request = async (request: GitRequest): Promise<GitResponse> => {
+  readonly request = async (request: GitHttpRequest): Promise<GitHttpResponse> => {
     try {
       return await this.#follow(request)
     } catch (error) {
@@ -76,7 +60,7 @@ export class GitTransport {
     this.#agents.https.destroy()
   }
 
-  async #follow(request: GitRequest): Promise<GitResponse> {
+  async #follow(request: GitHttpRequest): Promise<GitHttpResponse> {
     const method = request.method ?? 'GET'
     const body = request.body ? await collect(request.body) : null
     const headers = { ...request.headers }
@@ -167,7 +151,7 @@ export class GitTransport {
     }
   }
 
-  #toResponse(url: URL, method: string, response: IncomingMessage): GitResponse {
+  #toResponse(url: URL, method: string, response: IncomingMessage): GitHttpResponse {
     const failure = statusFailure(response.statusCode ?? 0, url)
     if (failure && response.statusCode !== 401) {
       response.destroy()
@@ -184,7 +168,7 @@ export class GitTransport {
     }
   }
 
-  async *#read(response: IncomingMessage, url: URL): AsyncGenerator<Uint8Array> {
+  async *#read(response: IncomingMessage, url: URL): AsyncGenerator<Uint8Array, void, undefined> {
     const { idleMs, maxBytes, received } = this.#options
     const stalled = () => response.destroy(timeout(`${url.host} sent nothing for ${idleMs / 1000} s`))
     let timer = setTimeout(stalled, idleMs)

@@ -1,0 +1,140 @@
+import { randomBytes } from 'node:crypto'
+import { afterEach, describe, expect, it } from '@jest/globals'
+import type { ContainerSpec } from '../engine.js'
+import { LABELS } from '../labels.js'
+import { createBody } from './body.js'
+import { dockerEngine } from './docker-engine.js'
+
+const engine = dockerEngine({ host: process.env.DOCKER_HOST ?? null, tls: false })
+const mark = randomBytes(4).toString('hex')
+const made: string[] = []
+
+function spec(more: Partial<ContainerSpec> = {}): ContainerSpec {
+  return {
+    name: `agirunner-test-${mark}-${made.length}`,
+    image: 'agirunner/debian-base:1',
+    command: ['/bin/sh', '-c', 'exit 0'],
+    env: [],
+    labels: { [LABELS.managed]: 'true', [LABELS.stack]: mark },
+    user: '10001:10001',
+    readOnlyRoot: true,
+    capabilities: [],
+    mounts: [],
+    tmpfs: { '/tmp': 'rw,exec,nosuid,nodev,size=16777216' },
+    cpus: 1,
+    memoryBytes: 64 * 1024 ** 2,
+    pids: 32,
+    shmBytes: 1024 ** 2,
+    network: 'none',
+    runtime: null,
+    ...more,
+  }
+}
+
+async function run(more: Partial<ContainerSpec>) {
+  const id = await engine.create(spec(more))
+  made.push(id)
+  await engine.start(id)
+  return { id, exit: () => engine.exit(id, AbortSignal.timeout(30_000)) }
+}
+
+afterEach(async () => {
+  for (const id of made.splice(0)) await engine.remove(id)
+  expect(await engine.containers(`${LABELS.stack}=${mark}`)).toEqual([])
+})
+
+describe('the docker engine', () => {
+  it('says what it is', async () => {
+    expect(await engine.info()).toMatchObject({
+      init: true,
+      cpus: expect.any(Number),
+      version: expect.any(String),
+    })
+  })
+
+  it('tells an exit code, also long after the end', async () => {
+    const { exit } = await run({ command: ['/bin/sh', '-c', 'exit 7'] })
+    expect(await exit()).toMatchObject({ exitCode: 7, oomKilled: false })
+    expect(await exit()).toMatchObject({ exitCode: 7 })
+  })
+
+  it('tells out of memory from any other 137', async () => {
+    const hog = await run({ command: ['perl', '-e', 'my $x = "x" x (200 * 1024 * 1024)'] })
+    expect(await hog.exit()).toMatchObject({ oomKilled: true })
+    const killed = await run({ command: ['/bin/sh', '-c', 'kill -9 $$'] })
+    expect(await killed.exit()).toMatchObject({ exitCode: 137, oomKilled: false })
+  })
+
+  it('ends one that ignores SIGTERM by SIGKILL', async () => {
+    const { id, exit } = await run({ command: ['/bin/sh', '-c', `trap '' TERM; while :; do sleep 1; done`] })
+    await engine.kill(id, 'SIGTERM')
+    await engine.kill(id, 'SIGKILL')
+    expect(await exit()).toMatchObject({ exitCode: 137 })
+    await expect(engine.kill(id, 'SIGKILL')).resolves.toBeUndefined()
+  })
+
+  it('removes what runs, and twice', async () => {
+    const { id, exit } = await run({ command: ['sleep', '600'] })
+    const ended = exit()
+    await engine.remove(id)
+    await engine.remove(id)
+    await ended.catch(error => expect(error).toMatchObject({ code: 'engine.restarted' }))
+  })
+
+  it('knows an image that is not there, and what can not be pulled', async () => {
+    expect(await engine.image('agirunner/no-such:1')).toBeNull()
+    expect(await engine.image('agirunner/debian-base:1')).toMatchObject({
+      id: expect.stringMatching(/^sha256:/),
+    })
+    const options = { credentials: null, progress: () => undefined, signal: AbortSignal.timeout(30_000) }
+    await expect(engine.pull('127.0.0.1:1/x:1', options)).rejects.toMatchObject({ code: 'image.pull_failed' })
+    await expect(engine.pull('UPPER/x', options)).rejects.toMatchObject({ code: 'image.not_found' })
+    await expect(engine.create(spec({ image: 'agirunner/no-such:1' }))).rejects.toMatchObject({
+      code: 'image.not_found',
+    })
+  })
+
+  it('says engine.unavailable when nothing listens', async () => {
+    const nowhere = dockerEngine({ host: 'unix:///nowhere/docker.sock', tls: false })
+    await expect(nowhere.info()).rejects.toMatchObject({ code: 'engine.unavailable' })
+  })
+
+  it('removes a volume that is not there', async () => {
+    await expect(engine.removeVolume(`agirunner-test-${mark}`)).resolves.toBeUndefined()
+  })
+})
+
+describe('the body of a create', () => {
+  it('has no key but these, whatever the spec says', () => {
+    const evil = {
+      ...spec(),
+      Privileged: true,
+      HostConfig: { Privileged: true },
+      binds: ['/:/host'],
+    } as ContainerSpec
+    const body = createBody(evil)
+    expect(Object.keys(body.HostConfig ?? {}).toSorted()).toEqual([
+      'AutoRemove',
+      'CapAdd',
+      'CapDrop',
+      'CgroupnsMode',
+      'Init',
+      'IpcMode',
+      'LogConfig',
+      'Memory',
+      'MemorySwap',
+      'Mounts',
+      'NanoCpus',
+      'NetworkMode',
+      'OomScoreAdj',
+      'PidsLimit',
+      'ReadonlyRootfs',
+      'RestartPolicy',
+      'SecurityOpt',
+      'ShmSize',
+      'Tmpfs',
+      'Ulimits',
+    ])
+    expect(body).not.toHaveProperty('Privileged')
+  })
+})

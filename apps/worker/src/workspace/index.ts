@@ -1,0 +1,8 @@
+export { type ProbeOptions, probeStrategy } from './probe.js'
+export { GIT_LIMITS, type GitLimits } from './remotes.js'
+export {
+  createWorkspaces,
+  type PrepareOptions,
+  type Workspaces,
+  type WorkspacesOptions,
+} from './workspaces.js'

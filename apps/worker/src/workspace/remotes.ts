@@ -1,0 +1,96 @@
+import type { GitRemoteSource } from '@agirunner/contracts'
+import { ChildPool, type RunOptions } from './children/pool.js'
+import type { EmptyJob, RemoteJob, ResolveJob, SnapshotJob } from './git/snapshot-job.js'
+import type { Remote, Resolved } from './git/resolve.js'
+import { type FileOwner, isRoot } from './slots.js'
+
+/** How long git may take, in milliseconds, and how much it may bring. */
+export interface GitLimits {
+  readonly connectMs: number
+  readonly firstByteMs: number
+  readonly idleMs: number
+  /** For one fetch with its checkout. */
+  readonly totalMs: number
+  /** Of packs and ref lists, as they travel. */
+  readonly maxFetchBytes: number
+  /** Of the checked-out files. */
+  readonly maxTreeBytes: number
+  readonly maxFiles: number
+  /** What a git child may hold in memory. */
+  readonly maxMemoryBytes: number
+  /** How many git children may work at once. */
+  readonly children: number
+}
+
+export const GIT_LIMITS: GitLimits = {
+  connectMs: 10_000,
+  firstByteMs: 60_000,
+  idleMs: 30_000,
+  totalMs: 10 * 60_000,
+  maxFetchBytes: 2 * 2 ** 30,
+  maxTreeBytes: 10 * 2 ** 30,
+  maxFiles: 1_000_000,
+  maxMemoryBytes: 3 * 2 ** 30,
+  children: 2,
+}
+
+type Watch = Omit<RunOptions, 'deadlineMs'>
+
+/** Speaks to git servers, from child processes: what they send can neither block nor blow up the worker. */
+export class Remotes {
+  readonly #limits: GitLimits
+  readonly #allowPrivate: boolean
+  readonly #pool: ChildPool
+
+  constructor(options: { limits: GitLimits; allowPrivate: boolean }) {
+    this.#limits = options.limits
+    this.#allowPrivate = options.allowPrivate
+    this.#pool = new ChildPool({
+      module: new URL('./git/child.js', import.meta.url),
+      size: options.limits.children,
+      heapMiB: Math.ceil(options.limits.maxMemoryBytes / 2 ** 21),
+      rssBytes: options.limits.maxMemoryBytes,
+      privateMounts: false,
+      phase: 'workspace',
+      failures: { late: 'workspace.timeout', large: 'workspace.too_large', died: 'workspace.remote_broken' },
+    })
+  }
+
+  /** What `source.commit` or `source.ref` is at the remote; asks it only for a ref. */
+  async resolve(source: GitRemoteSource, remote: Remote, watch: Watch): Promise<Resolved> {
+    if (source.commit !== null) return { commit: source.commit, ref: null, want: source.commit }
+    const job: ResolveJob = { ...this.#job(remote), ref: source.ref }
+    return await this.#pool.run<Resolved>('resolve', job, { ...watch, deadlineMs: this.#limits.totalMs })
+  }
+
+  /** Fetches and checks out into an empty folder. */
+  async snapshot(
+    job: { remote: Remote; resolved: Resolved; depth: number; dir: string; owner: FileOwner },
+    watch: Watch,
+  ): Promise<void> {
+    const { maxFiles, maxTreeBytes, totalMs } = this.#limits
+    const full: SnapshotJob = {
+      ...job,
+      ...this.#job(job.remote),
+      owner: isRoot() ? job.owner : null,
+      maxFiles,
+      maxBytes: maxTreeBytes,
+    }
+    await this.#pool.run('snapshot', full, { ...watch, deadlineMs: totalMs })
+  }
+
+  /** A repository without commits. */
+  async empty(job: { dir: string; url: string | null; owner: FileOwner }, watch: Watch): Promise<void> {
+    const full: EmptyJob = { ...job, owner: isRoot() ? job.owner : null }
+    await this.#pool.run('empty', full, { ...watch, deadlineMs: this.#limits.totalMs })
+  }
+
+  close(): Promise<void> {
+    return this.#pool.close()
+  }
+
+  #job(remote: Remote): RemoteJob {
+    const { connectMs, firstByteMs, idleMs, maxFetchBytes: maxBytes } = this.#limits
+    return { remote, transport: { allowPrivate: this.#allowPrivate, connectMs, firstByteMs, idleMs, maxBytes } }
+  }
+}

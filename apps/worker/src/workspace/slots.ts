@@ -1,0 +1,75 @@
+import { randomUUID } from 'node:crypto'
+import { chown, mkdir, writeFile } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { Owner } from '../engine/labels.js'
+import { processStart } from '../support/identity.js'
+import type { Slot } from './plan.js'
+import { removeTree } from './remove-tree.js'
+
+export interface FileOwner {
+  readonly uid: number
+  readonly gid: number
+}
+
+/** The user of the `user` profile; no image has it, so it owns nothing but its workspace. */
+const TASK_USER: FileOwner = { uid: 10_001, gid: 10_001 }
+const ROOT: FileOwner = { uid: 0, gid: 0 }
+
+/**
+ * Whose a task's workspace is. A worker without root can't give files away, so its tasks run as the worker's own uid
+ * and gid: then the copy strategy is the only one.
+ */
+export function ownerFor(profile: 'user' | 'root'): FileOwner {
+  const uid = process.getuid?.() ?? 0
+  if (uid !== 0) return { uid, gid: process.getgid?.() ?? 0 }
+  return profile === 'root' ? ROOT : TASK_USER
+}
+
+/** Whether the worker may give files to another user. */
+export function isRoot(): boolean {
+  return process.getuid?.() === 0
+}
+
+/**
+ * Makes the folders of one container. The task writes into output, home and log, so it owns these; the others are the
+ * worker's and only readable.
+ */
+export async function makeSlot(dataDir: string, worker: Owner, owner: FileOwner): Promise<Slot> {
+  const id = randomUUID()
+  const root = join(dataDir, 'slots', id)
+  const slot: Slot = {
+    id,
+    root,
+    context: join(root, 'context'),
+    output: join(root, 'output'),
+    home: join(root, 'home'),
+    log: join(root, 'log'),
+    gate: join(root, 'gate'),
+  }
+  await mkdir(join(dataDir, 'slots'), { recursive: true, mode: 0o711 })
+  try {
+    await mkdir(root, { mode: 0o700 })
+    await writeFile(join(root, 'owner.json'), JSON.stringify(describeOwner(worker)), { mode: 0o600 })
+    await Promise.all([
+      mkdir(slot.context, { mode: 0o755 }),
+      mkdir(slot.gate, { mode: 0o755 }),
+      makeOwned(slot.output, 0o755, owner),
+      makeOwned(slot.home, 0o700, owner),
+      makeOwned(slot.log, 0o700, owner),
+    ])
+  } catch (error) {
+    await removeTree(root)
+    throw error
+  }
+  return slot
+}
+
+/** Enough for a reaper to tell whether the worker lives: pids are used again, a pid and its start are not. */
+function describeOwner(worker: Owner) {
+  return { ...worker, pid: process.pid, pidStart: processStart(process.pid) }
+}
+
+async function makeOwned(path: string, mode: number, owner: FileOwner): Promise<void> {
+  await mkdir(path, { mode })
+  if (isRoot()) await chown(path, owner.uid, owner.gid)
+}
