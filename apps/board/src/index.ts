@@ -1,1 +1,1 @@
-export {}
+export { type Board, type BoardOptions, createBoard } from './server.js'

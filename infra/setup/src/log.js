@@ -16,7 +16,7 @@ export function areaLog(log, area) {
  * @template T
  * @param {Log} say
  * @param {string} what as in "installing docker.io"
- * @param {() => Promise<T>} work
+ * @param {() => Promise<T>} work a program's `{code}` other than 0 counts as a failure
  * @returns {Promise<T>} what `work` gives; its failure is passed on
  */
 export async function withProgress(say, what, work) {
@@ -27,11 +27,18 @@ export async function withProgress(say, what, work) {
     () => say(`${what}: still at it after ${Math.round(seconds())} s`),
     tickSeconds * 1000,
   )
+  let outcome = 'failed after'
   try {
     const result = await work()
-    say(`${what}: done in ${seconds()} s`)
+    if (!hasFailed(result)) outcome = 'done in'
     return result
   } finally {
     clearInterval(ticker)
+    say(`${what}: ${outcome} ${seconds()} s`)
   }
+}
+
+/** @param {unknown} result of a program, maybe */
+function hasFailed(result) {
+  return typeof result === 'object' && result !== null && 'code' in result && result.code !== 0
 }

@@ -7,7 +7,7 @@ import type { Changes, Stored } from '@agirunner/contracts'
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals'
 import { PatchUnavailableError } from './errors.js'
 import { readPatch } from './patch.js'
-import { resultOf } from './testing/worker.js'
+import { resultOf } from './testing/scripted-worker.js'
 
 const bytes = Buffer.from('diff --git a/x b/x\n\0\xff', 'latin1')
 let folder: string

@@ -3,22 +3,22 @@ import { createServer } from 'node:net'
 import { once } from 'node:events'
 import { REDIS_PREFIX, redisNames, SpecError } from '@agirunner/contracts'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals'
+import { eventually, type PrivateRedis, startPrivateRedis } from '@agirunner/test-kit'
 import { Redis } from 'ioredis'
 import { createProducer, type Producer } from './index.js'
-import { TestRedis } from './testing/redis.js'
-import { announceWorker, TestWorker } from './testing/worker.js'
+import { announceWorker, ScriptedWorker } from './testing/scripted-worker.js'
 
 const task = (taskId: string, script = 'true') => ({ taskId, run: { script } })
 
 // A server of its own, whatever REDIS_URL says: these tests count, break and kill its connections.
-let server: TestRedis
+let server: PrivateRedis
 let url: string
 let redis: Redis
 let queue: string
 let producer: Producer
 
 beforeAll(async () => {
-  server = await TestRedis.start()
+  server = await startPrivateRedis()
   url = server.url
   redis = new Redis(url)
 })
@@ -44,9 +44,9 @@ async function collect<T>(entries: AsyncIterable<T>): Promise<T[]> {
   return all
 }
 
-async function running(taskId: string): Promise<TestWorker> {
+async function running(taskId: string): Promise<ScriptedWorker> {
   await producer.enqueue(task(taskId))
-  const worker = new TestWorker(redis, queue, taskId)
+  const worker = new ScriptedWorker(redis, queue, taskId)
   await worker.begin()
   return worker
 }
@@ -286,7 +286,7 @@ describe('workers', () => {
 
 describe('without Redis', () => {
   it('fails fast and says what to do', async () => {
-    const gone = await TestRedis.start()
+    const gone = await startPrivateRedis()
     await gone.stop()
     const away = createProducer({ redis: gone.url.replace('//', '//user:hunter2@') })
     const calls: (() => Promise<unknown>)[] = [
@@ -322,12 +322,12 @@ describe('without Redis', () => {
   })
 
   it('rides out a restart: waiters and followers go on, and calls work again', async () => {
-    const own = await TestRedis.start()
+    const own = await startPrivateRedis()
     const hand = new Redis(own.url)
     hand.on('error', () => undefined)
     const restarted = createProducer({ redis: own.url, queue })
     await restarted.enqueue(task('t-1'))
-    const worker = new TestWorker(hand, queue, 't-1')
+    const worker = new ScriptedWorker(hand, queue, 't-1')
     await worker.begin()
     await worker.log('before')
     const log = restarted.logs('t-1', { follow: true })
@@ -363,13 +363,11 @@ async function connections(): Promise<number> {
 }
 
 async function connectionsBecome(count: number): Promise<void> {
-  for (;;) if ((await connections()) === count) return
+  await eventually(async () => (await connections()) === count, { every: 5, what: `${count} connections` })
 }
 
 async function subscribed(to = redis): Promise<void> {
   const channel = redisNames(queue).doneChannel
-  for (;;) {
-    const [, subscribers] = (await to.pubsub('NUMSUB', channel)) as [string, number]
-    if (subscribers > 0) return
-  }
+  const count = async () => ((await to.pubsub('NUMSUB', channel)) as [string, number])[1]
+  await eventually(async () => (await count()) > 0, { every: 5, what: 'a subscription' })
 }

@@ -14,7 +14,8 @@ export async function checkRedis({ settings }: Call): Promise<Finding[]> {
   try {
     url = redisUrlOf(settings)
   } catch (error) {
-    return [bad('redis', messageOf(error), 'run `agirunner up`, or set REDIS_URL')]
+    const [what, why] = messageOf(error).split('; ')
+    return [bad('redis', `${what}: ${why}`, 'run `agirunner up`, or set REDIS_URL to "redis://host:port"')]
   }
   const redis = new Redis(url, { lazyConnect: true, retryStrategy: null, connectTimeout: ANSWER_MS, commandTimeout: ANSWER_MS })
   let why = ''

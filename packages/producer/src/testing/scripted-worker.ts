@@ -11,7 +11,7 @@ import {
 import type { Redis } from 'ioredis'
 
 /** Writes to Redis what a worker writes, by the same scripts, when a test says so. */
-export class TestWorker {
+export class ScriptedWorker {
   readonly #redis: Redis
   readonly #queue: string
   readonly #taskId: string

@@ -1,0 +1,77 @@
+import { type BigIntStats, closeSync, constants, fstatSync, lstatSync, openSync, readdirSync, readlinkSync, readSync } from 'node:fs'
+
+const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = constants
+
+/**
+ * A folder that a task could write to, read so that nothing in it leads elsewhere. Paths are relative to it, their
+ * bytes held as latin1 strings; callers come to a path by the folders above it, each of which they saw to be a folder.
+ * The task is dead by now, so what was seen stays so.
+ */
+export class WorkTree {
+  readonly #root: string
+
+  constructor(root: string) {
+    this.#root = Buffer.from(root).toString('latin1')
+  }
+
+  /** Null when there is nothing. */
+  look(path: string): BigIntStats | null {
+    try {
+      return lstatSync(this.#at(path), { bigint: true })
+    } catch (error) {
+      const { code } = error as NodeJS.ErrnoException
+      if (code === 'ENOENT' || code === 'ENOTDIR') return null
+      throw error
+    }
+  }
+
+  /** The names in a folder. */
+  list(path: string): string[] {
+    return readdirSync(this.#at(path), 'buffer').map(name => name.toString('latin1'))
+  }
+
+  /** The bytes of a regular file. @throws Error when it is larger than `maxBytes`, or no regular file any more */
+  read(path: string, maxBytes: number): Buffer {
+    const fd = this.open(path)
+    try {
+      const stat = fstatSync(fd)
+      if (!stat.isFile()) throw new Error('it is no regular file')
+      if (stat.size > maxBytes) throw new Error(`it is larger than ${maxBytes} bytes`)
+      const buffer = Buffer.allocUnsafe(stat.size)
+      let filled = 0
+      while (filled < buffer.length) {
+        const count = readSync(fd, buffer, filled, buffer.length - filled, filled)
+        if (count === 0) break
+        filled += count
+      }
+      return buffer.subarray(0, filled)
+    } finally {
+      closeSync(fd)
+    }
+  }
+
+  /** Neither a link is followed nor a FIFO waited for. */
+  open(path: string): number {
+    return openSync(this.#at(path), O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
+  }
+
+  /** Where a symlink points, as it is written. */
+  link(path: string): Buffer {
+    return readlinkSync(this.#at(path), 'buffer')
+  }
+
+  /**
+   * Whether every folder on the way to `path` is one, and no link: for paths whose folders were not walked.
+   */
+  isReached(path: string): boolean {
+    const parts = path.split('/')
+    return parts.every((_part, index) => {
+      const stat = this.look(parts.slice(0, index + 1).join('/'))
+      return stat !== null && (index === parts.length - 1 ? !stat.isSymbolicLink() : stat.isDirectory())
+    })
+  }
+
+  #at(path: string): Buffer {
+    return Buffer.from(path === '' ? this.#root : `${this.#root}/${path}`, 'latin1')
+  }
+}
