@@ -16,7 +16,8 @@ async function main(): Promise<void> {
 function announce({ url, user }: Board, config: BoardConfig, password: string): void {
   const generated = config.password === null ? password : null
   if (process.send) process.send({ type: 'ready', url, user, password: generated })
-  else process.stdout.write(`board ${url} user ${user}${generated === null ? '' : ` password ${generated}`}\n`)
+  else
+    process.stdout.write(`board ${url} user ${user}${generated === null ? '' : ` password ${generated}`}\n`)
 }
 
 function onStop(board: Board): void {

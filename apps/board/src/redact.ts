@@ -19,10 +19,13 @@ const PATTERNS: readonly (readonly [RegExp, string])[] = [
   // A JSON Web Token: a header and a body that both start with `{"`.
   [/\beyJ[\w-]{8,4096}\.eyJ[\w-]{8,4096}\.[\w-]{0,1024}/g, REDACTED],
   [/\b(bearer\s{1,8})[\w.~+/=-]{8,4096}/gi, `$1${REDACTED}`],
-  [/\b(authorization["']?\s{0,8}[:=]\s{0,8}["']?(?:basic|token)\s{1,8})[\w.~+/=-]{1,4096}/gi, `$1${REDACTED}`],
+  [
+    /\b(authorization["']?\s{0,8}[:=]\s{0,8}["']?(?:basic|token)\s{1,8})[\w.~+/=-]{1,4096}/gi,
+    `$1${REDACTED}`,
+  ],
   // NAME=value and "name": "value" in a text.
   [
-    /([\w-]{0,64}(?:password|passwd|passphrase|token|secret|api[_-]?key)["']?\s{0,4}[=:]\s{0,4}["']?)[^\s"'&,;[]{4,4096}/gi,
+    /((?:password|passwd|passphrase|token|secret|api[_-]?key)["']?\s{0,4}[=:]\s{0,4}["']?)[^\s"'&,;[]{4,4096}/gi,
     `$1${REDACTED}`,
   ],
 ]
@@ -69,5 +72,10 @@ function hide(value: unknown): unknown {
 function isReference(value: object): boolean {
   const { secretRef, as = 'file', ...others } = value as Record<string, unknown>
   const isKnown = as === 'file' || as === 'env' || as === 'both'
-  return isKnown && typeof secretRef === 'string' && /^(?:env|file):/.test(secretRef) && Object.keys(others).length === 0
+  return (
+    isKnown &&
+    typeof secretRef === 'string' &&
+    /^(?:env|file):/.test(secretRef) &&
+    Object.keys(others).length === 0
+  )
 }

@@ -57,14 +57,22 @@ const HEADERS = {
  *
  * @throws Error when Redis does not answer, or the port is taken
  */
-export async function createBoard({ redisUrl, queue: name, host, port, password }: BoardOptions): Promise<Board> {
-  const redis = new Redis(redisUrl, { connectTimeout: REDIS_MS, commandTimeout: REDIS_MS, maxRetriesPerRequest: 1 })
-  // Each question says itself that Redis is away; without a listener it would end the process.
-  redis.on('error', () => undefined)
-  const app = fastify({ logger: { level: 'warn' }, forceCloseConnections: true })
+export async function createBoard({
+  redisUrl,
+  queue: name,
+  host,
+  port,
+  password,
+}: BoardOptions): Promise<Board> {
+  const redis = new Redis(redisUrl, {
+    connectTimeout: REDIS_MS,
+    commandTimeout: REDIS_MS,
+    maxRetriesPerRequest: 1,
+  })
+  const app = fastify({ logger: { level: 'warn', stream: process.stderr }, forceCloseConnections: true })
   app.addHook('onClose', () => redis.disconnect())
   try {
-    await redis.ping()
+    await checkRedis(redis)
     guard(app, password)
     await addQueues(app, redis, name)
     app.get(HEALTH, () => ({ status: 'ok' }))
@@ -77,12 +85,27 @@ export async function createBoard({ redisUrl, queue: name, host, port, password 
   return { url: addressOf(app, host), user: USER, close: () => app.close() }
 }
 
+/** @throws Error that names what is wrong with the connection, and not only that a question had no answer */
+async function checkRedis(redis: Redis): Promise<void> {
+  let reason = ''
+  // Later on each question says itself that Redis is away; without a listener it would end the process.
+  redis.on('error', (error: Error) => (reason = error.message))
+  try {
+    await redis.ping()
+  } catch (error) {
+    const { host, port } = redis.options
+    throw new Error(`Redis at ${host}:${port} is not usable: ${reason || String(error)}; check REDIS_URL`, {
+      cause: error,
+    })
+  }
+}
+
 /** In front of every route, of Bull Board's interface for programs and of what is not found too. */
 function guard(app: FastifyInstance, password: string): void {
   const isOperator = basicAuth(password)
   app.addHook('onRequest', async (request, reply) => {
     reply.headers(HEADERS)
-    if (request.url === HEALTH) return
+    if (request.routeOptions.url === HEALTH) return
     if (!isOperator(request.headers.authorization)) return await challenge(reply)
     if (request.method !== 'GET' && request.method !== 'HEAD') return await refuseToWrite(reply)
   })
@@ -102,7 +125,10 @@ async function challenge(reply: FastifyReply): Promise<void> {
  * would no longer say what became of the task. A page of another site can't make the browser change anything either.
  */
 async function refuseToWrite(reply: FastifyReply): Promise<void> {
-  await reply.code(405).header('allow', 'GET, HEAD').send({ error: 'the board only shows; use `agirunner cancel` and `enqueue`' })
+  await reply
+    .code(405)
+    .header('allow', 'GET, HEAD')
+    .send({ error: 'the board only shows; use `agirunner cancel` and `enqueue`' })
 }
 
 async function addQueues(app: FastifyInstance, redis: Redis, name: string): Promise<void> {

@@ -1,3 +1,4 @@
+export { connectEngine } from './engine.js'
 export { type EventuallyOptions, eventually } from './eventually.js'
 export { type GitOptions, git } from './git.js'
 export { type GitRequest, type GitServer, type GitServerOptions, serveGit } from './git-server.js'

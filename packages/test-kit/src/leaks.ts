@@ -1,6 +1,7 @@
 import { readdir, readFile, realpath } from 'node:fs/promises'
 import { join } from 'node:path'
-import Docker from 'dockerode'
+import type Docker from 'dockerode'
+import { connectEngine } from './engine.js'
 import { eventually } from './eventually.js'
 
 /** The label that everything bears which a worker makes on an engine. */
@@ -21,7 +22,7 @@ export interface LeakOptions {
  * @returns one line for each thing: `container …`, `volume …`, `network …`, `mount …`, `slot …`; empty when it is clean
  */
 export async function leaks({ dockerHost, dataDir, labels = {} }: LeakOptions = {}): Promise<string[]> {
-  const onEngine = await engineLeaks(connect(dockerHost), labels)
+  const onEngine = await engineLeaks(connectEngine(dockerHost), labels)
   if (dataDir === undefined) return onEngine
   return [...onEngine, ...(await mountsBelow(dataDir)), ...(await slotsIn(dataDir))]
 }
@@ -47,17 +48,6 @@ export async function expectNoLeaks({
     if (left.length === 0) throw error
     throw new Error(`left behind after ${within} ms:\n  ${left.join('\n  ')}`, { cause: error })
   }
-}
-
-function connect(dockerHost: string | undefined): Docker {
-  if (dockerHost === undefined) return new Docker()
-  if (dockerHost.startsWith('unix://')) return new Docker({ socketPath: dockerHost.slice('unix://'.length) })
-  const { hostname, port, protocol } = new URL(dockerHost)
-  return new Docker({
-    host: hostname,
-    port: port || 2375,
-    protocol: protocol === 'https:' ? 'https' : 'http',
-  })
 }
 
 async function engineLeaks(docker: Docker, labels: Readonly<Record<string, string>>): Promise<string[]> {

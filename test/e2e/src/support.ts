@@ -108,7 +108,8 @@ export function newTaskId(prefix = 't'): string {
 
 /** An image with nothing in it: no shell to run a gate. */
 export function importEmptyImage(): { name: string; remove(): void } {
-  const name = `agirunner-test/empty-${process.pid}:1`
+  tasks += 1
+  const name = `agirunner-test/empty-${process.pid}-${tasks}:1`
   const docker = (args: string[], input?: Buffer) =>
     execFileSync('docker', args, { input, stdio: ['pipe', 'pipe', 'pipe'] })
   docker(['import', '-', name], Buffer.alloc(10_240))

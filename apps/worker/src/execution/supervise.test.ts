@@ -52,6 +52,13 @@ describe('a supervisor', () => {
     expect(await supervisor.exit).toMatchObject({ cause: 'canceled' })
   })
 
+  it('gives no grace to one that is over a limit', async () => {
+    const { container, supervisor } = await supervise({ timeoutMs: 60_000, graceMs: 60_000 })
+    supervisor.stop('limit')
+    expect(await supervisor.exit).toMatchObject({ cause: 'limit', signal: 'SIGKILL' })
+    expect(container.signals).toEqual(['SIGKILL'])
+  })
+
   it('keeps killing while the engine does not answer', async () => {
     const engine = new DummyEngine()
     let refused = 0

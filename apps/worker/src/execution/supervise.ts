@@ -64,7 +64,8 @@ export class Supervisor {
 
   async #terminate(): Promise<void> {
     try {
-      if (this.#graceMs > 0) {
+      // Who floods the disk gets no time to go on with it.
+      if (this.#graceMs > 0 && this.#cause !== 'limit') {
         await this.#send('SIGTERM')
         await sleep(this.#graceMs, this.#ended.signal)
       }

@@ -28,6 +28,7 @@ describe('judge', () => {
     ['a child killed by OOM under a main process that went well', { code: 0, oomKilled: true }, null],
     ['a deadline, whatever the exit code', { code: 0, cause: 'deadline' }, 'task.timeout'],
     ['a cancel outweighs out of memory', { code: 137, oomKilled: true, cause: 'canceled' }, 'task.canceled'],
+    ['marks that the task took away', { code: 3, marks: parseMarks('') }, 'task.exit_nonzero'],
     ['a gate that was not passed', { code: 127, marks: parseMarks('') }, 'image.incompatible'],
   ] as const)('%s', (_what, exit, code) => {
     expect(judge(task(), outputs(exit))?.code ?? null).toBe(code)

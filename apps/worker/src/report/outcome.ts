@@ -36,7 +36,8 @@ export function judge(task: Task, outputs: CapturedOutputs): TaskFailure | null 
 }
 
 function judgeGate({ exit }: CapturedOutputs): TaskFailure | null {
-  if (exit.marks.passed) return null
+  // A task may spoil its marks, so they are asked only where the gate or a missing shell could be the cause.
+  if (exit.marks.passed || ![125, 126, 127].includes(exit.code ?? 0)) return null
   const why = exit.marks.failure ?? 'it has no /bin/sh that runs'
   return new TaskFailure('image.incompatible', `the image can't run tasks: ${why}`, { phase: 'start' })
 }

@@ -8,6 +8,7 @@ import type { RepositoryLayers, Slot, Strategy, WorkspacePlan } from './plan.js'
 import { type FileOwner, isRoot } from './slots.js'
 
 const run = promisify(execFile)
+const MAX_LIST_BYTES = 256 * 2 ** 20
 
 /** What the kernel must do with a task's layer; see ARCHITECTURE.md for why each. */
 const OVERLAY_OPTIONS = 'redirect_dir=on,metacopy=off,index=off'
@@ -41,9 +42,20 @@ async function copySnapshot(slot: Slot, lower: string, signal: AbortSignal): Pro
     signal.throwIfAborted()
     throw new Error(`copying the repository failed; ${(error as Error).message.slice(0, 300)}`, { cause: error })
   }
-  // Its time tells, when the changes are read, which files can't have changed since.
-  await writeFile(join(slot.root, 'copied'), '')
+  await noteCopied(slot, copy)
   return { strategy: 'copy', lower, copy }
+}
+
+/**
+ * Notes when the copy was whole and which inode each folder has, so that reading the changes need not read every
+ * file. Where `find` can't tell, nothing is known and everything is read.
+ */
+async function noteCopied(slot: Slot, copy: string): Promise<void> {
+  const list = ['.', '-path', './.git', '-prune', '-o', '-type', 'd', '-printf', String.raw`%i %P\0`]
+  const { stdout } = await run('find', list, { cwd: copy, encoding: 'buffer', maxBuffer: MAX_LIST_BYTES }).catch(() => ({
+    stdout: Buffer.alloc(0),
+  }))
+  await writeFile(join(slot.root, 'copied'), stdout, { mode: 0o600 })
 }
 
 /** What the engine mounts at /workspace/repo; an overlay needs a volume, which `removeVolume` gives back. */

@@ -10,7 +10,16 @@ import {
 } from '@agirunner/contracts'
 import type { Redis } from 'ioredis'
 
-/** Writes to Redis what a worker writes, by the same scripts, when a test says so. */
+/**
+ * Plays a worker's part in Redis, by the same scripts and one step at a time, for tests of what a platform makes of
+ * logs, events and results; no container engine is needed.
+ *
+ * @example
+ * const worker = new ScriptedWorker(redis, 'my-queue', 't-42')
+ * await worker.begin()
+ * await worker.log('hello\n')
+ * await worker.finish({ status: 'failed' })
+ */
 export class ScriptedWorker {
   readonly #redis: Redis
   readonly #queue: string
@@ -25,6 +34,7 @@ export class ScriptedWorker {
     this.#taskId = taskId
   }
 
+  /** Takes the lease and starts an attempt. */
   async begin(): Promise<void> {
     const names = redisNames(this.#queue)
     const keys = [names.record(this.#taskId), names.result(this.#taskId), names.lease(this.#taskId), names.fence]
@@ -48,6 +58,7 @@ export class ScriptedWorker {
     await this.#redis.eval(scripts.APPEND_EVENTS, 2, ...keys, this.#fence, this.#event(type, phase, data))
   }
 
+  /** Writes the result, the last event and the end of the log. */
   async finish(changes: Partial<TaskResult> = {}): Promise<TaskResult> {
     const names = redisNames(this.#queue)
     const id = this.#taskId
@@ -66,6 +77,7 @@ export class ScriptedWorker {
   }
 }
 
+/** Makes a worker seem alive for 15 s. */
 export async function announceWorker(redis: Redis, queue: string, id: string): Promise<WorkerRecord> {
   const names = redisNames(queue)
   const record: WorkerRecord = {
@@ -84,6 +96,7 @@ export async function announceWorker(redis: Redis, queue: string, id: string): P
   return record
 }
 
+/** A whole result with `changes` put over it; it succeeded unless they say otherwise. */
 export function resultOf(taskId: string, changes: Partial<TaskResult> = {}): TaskResult {
   return {
     version: 1,

@@ -1,21 +1,16 @@
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { Changes } from '@agirunner/contracts'
 import { ChildPool } from '../../workspace/children/pool.js'
 import type { WorkspacePlan } from '../../workspace/plan.js'
-import type { ChangesJob, ChangesResult } from './job.js'
+import type { CapturedChanges, ChangesJob } from './job.js'
+
+export type { CapturedChanges } from './job.js'
 
 export interface CaptureOptions {
   readonly plan: WorkspacePlan
   /** Where to write the patch; made, or overwritten. */
   readonly patchFile: string
   readonly signal: AbortSignal
-}
-
-/** Null as `patch` when nothing changed; then no file is written. */
-export interface CapturedChanges {
-  readonly changes: Omit<Changes, 'patch'>
-  readonly patch: { readonly sizeBytes: number; readonly sha256: string } | null
 }
 
 /** Reads the changes of workspaces. */
@@ -56,7 +51,7 @@ export function createChangesCapture(options: ChangesCaptureOptions = {}): Chang
       if (plan.layers.strategy === 'overlay_volume') await mkdir(view, { recursive: true, mode: 0o700 })
       const { layers, base, placed } = plan
       const job: ChangesJob = { layers, view, commit: base.commit, placed, patchFile, slotRoot: plan.slot.root }
-      return await pool.run<ChangesResult>('changes', job, { signal, deadlineMs })
+      return await pool.run<CapturedChanges>('changes', job, { signal, deadlineMs })
     },
     close: () => pool.close(),
   }

@@ -50,18 +50,28 @@ function isWhiteout(stat: BigIntStats): boolean {
  * that shines through comes from one folder. Without such a name there is nothing to save by knowing.
  */
 function isPlainMerge(
-  { lower, merged }: OverlayTrees,
+  { upper, lower, merged }: OverlayTrees,
   folder: string,
   written: ReadonlySet<string>,
   before: ReadonlyMap<string, TreeEntry>,
 ): boolean {
+  const [below, shown] = [lower.look(folder), upper.look(folder)]
+  // Only within one file system does an overlay show the inodes of the layers.
+  if (below === null || below.dev !== shown?.dev) return false
+  const name = hidden(written, before)
+  if (name === null) return false
+  const path = prefixOf(folder) + name
+  const [snapshot, view] = [lower.look(path), merged.look(path)]
+  return snapshot !== null && view !== null && snapshot.ino === view.ino
+}
+
+/** A name of the base that the upper folder doesn't hold; a file's, if there is one. */
+function hidden(written: ReadonlySet<string>, before: ReadonlyMap<string, TreeEntry>): string | null {
+  let found: string | null = null
   for (const [name, { mode }] of before) {
     if (written.has(name)) continue
-    // Of folders an overlay may show inodes of its own.
-    if (mode === MODE.tree || mode === MODE.gitlink) continue
-    const path = prefixOf(folder) + name
-    const [below, shown] = [lower.look(path), merged.look(path)]
-    return below !== null && shown !== null && below.ino === shown.ino
+    if (mode !== MODE.tree && mode !== MODE.gitlink) return name
+    found ??= name
   }
-  return false
+  return found
 }

@@ -21,8 +21,14 @@ export interface ScanOptions {
   readonly placed: ReadonlySet<string>
   /** Whether a file that is tracked can't have changed, by its stat alone. */
   readonly isUntouched: (folder: string, stat: BigIntStats) => boolean
-  /** Paths that the task told git to track though they are ignored. */
-  readonly tracked: ReadonlySet<string>
+  /** What the task told git to track; asked for only when something is ignored. */
+  readonly tracked: () => Tracked
+}
+
+export interface Tracked {
+  readonly files: ReadonlySet<string>
+  /** Every folder above one of the files. */
+  readonly folders: ReadonlySet<string>
 }
 
 /**
@@ -97,8 +103,7 @@ export class Scan {
 
   #descend(path: string, base: string | null): void {
     if (base !== null) return this.compareFolder(path, base)
-    const tracks = [...this.options.tracked].some(tracked => tracked.startsWith(`${path}/`))
-    if (!tracks && this.#rules.ignores(`${path}/`)) return
+    if (this.#rules.ignores(`${path}/`) && !this.options.tracked().folders.has(path)) return
     if (this.options.tree.look(`${path}/.git`)) return this.note(`repo/${shown(path)}: a repository of its own, left out`)
     this.compareFolder(path, null)
   }
@@ -111,7 +116,7 @@ export class Scan {
     const known = before && before.mode !== MODE.tree ? { mode: before.mode, oid: before.oid } : null
     if (before?.mode === MODE.tree) this.gone(path, before)
     if (known && this.options.isUntouched(folder, stat)) return
-    if (!before && !this.options.tracked.has(path) && this.#rules.ignores(path)) return
+    if (!before && this.#rules.ignores(path) && !this.options.tracked().files.has(path)) return
     const mode = modeOf(stat)
     if (mode === null) {
       this.note(`repo/${shown(path)}: ${kindOf(stat)}, left out`)

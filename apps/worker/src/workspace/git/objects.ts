@@ -18,11 +18,23 @@ export function hashObject(type: ObjectType, data: Uint8Array): string {
 /** An object that is not there, or not what it should be. */
 export class ObjectError extends Error {}
 
+/** How a store gets at its files: the names in a folder, none when it isn't there; a file opened, null when it isn't. */
+export interface FileReader {
+  list(path: string): string[]
+  open(path: string): number | null
+}
+
+const TRUSTED: FileReader = {
+  list: path => (existsSync(path) ? readdirSync(path) : []),
+  open: path => (existsSync(path) ? openSync(path, 'r') : null),
+}
+
 const TYPES: Readonly<Record<number, ObjectType>> = { 1: 'commit', 2: 'tree', 3: 'blob', 4: 'tag' }
 const OFS_DELTA = 6
 const REF_DELTA = 7
 const CACHE_BYTES = 64 * 2 ** 20
 const MAX_CHAIN = 5000
+const MAX_INDEX_BYTES = 2 ** 30
 
 /**
  * Reads the objects of a repository's `.git` that we made ourselves: packs by offset, so that the cost is that of
@@ -35,16 +47,21 @@ export class ObjectStore {
   readonly #objects: string
   readonly #packs: readonly Pack[]
   readonly #maxBytes: number
+  readonly #reader: FileReader
 
-  /** @param maxBytes an object larger than this is an error */
-  constructor(gitDir: string, maxBytes: number) {
+  /**
+   * @param maxBytes an object larger than this is an error
+   * @param reader for a repository that is not ours
+   */
+  constructor(gitDir: string, maxBytes: number, reader: FileReader = TRUSTED) {
     this.#objects = join(gitDir, 'objects')
     this.#maxBytes = maxBytes
+    this.#reader = reader
     const folder = join(this.#objects, 'pack')
-    const names = existsSync(folder) ? readdirSync(folder) : []
+    const names = reader.list(folder)
     this.#packs = names
       .filter(name => name.endsWith('.idx') && names.includes(name.replace(/idx$/, 'pack')))
-      .map(name => new Pack(join(folder, name.slice(0, -4)), this))
+      .map(name => new Pack(join(folder, name.slice(0, -4)), this, reader))
   }
 
   get maxBytes(): number {
@@ -56,7 +73,8 @@ export class ObjectStore {
   }
 
   has(oid: string): boolean {
-    return oid === EMPTY_TREE || this.#packs.some(pack => pack.find(oid) !== null) || existsSync(this.#loosePath(oid))
+    if (oid === EMPTY_TREE || this.#packs.some(pack => pack.find(oid) !== null)) return true
+    return this.#reader.list(join(this.#objects, oid.slice(0, 2))).includes(oid.slice(2))
   }
 
   /** @throws ObjectError when it is missing, too large or not of that type */
@@ -76,14 +94,10 @@ export class ObjectStore {
     return this.#readLoose(oid)
   }
 
-  #loosePath(oid: string): string {
-    return join(this.#objects, oid.slice(0, 2), oid.slice(2))
-  }
-
   #readLoose(oid: string): GitObject | null {
-    const path = this.#loosePath(oid)
-    if (!existsSync(path)) return null
-    const raw = inflateSync(readFileSync(path), { maxOutputLength: this.#maxBytes + 64 })
+    const fd = this.#reader.open(join(this.#objects, oid.slice(0, 2), oid.slice(2)))
+    if (fd === null) return null
+    const raw = inflateSync(readAll(fd, this.#maxBytes), { maxOutputLength: this.#maxBytes + 64 })
     const end = raw.indexOf(0)
     const type = raw.toString('latin1', 0, end).split(' ')[0] as ObjectType
     return { type, data: raw.subarray(end + 1) }
@@ -100,14 +114,14 @@ class Pack {
   readonly #cache = new Map<number, GitObject>()
   #cached = 0
 
-  constructor(path: string, store: ObjectStore) {
+  constructor(path: string, store: ObjectStore, reader: FileReader) {
     this.#store = store
-    this.#index = readFileSync(`${path}.idx`)
+    this.#index = readAll(opened(reader, `${path}.idx`), MAX_INDEX_BYTES)
     if (this.#index.readUInt32BE(0) !== 0xff744f63 || this.#index.readUInt32BE(4) !== 2) {
       throw new ObjectError('a pack index is not of version 2')
     }
     this.#count = this.#index.readUInt32BE(8 + 255 * 4)
-    this.#fd = openSync(`${path}.pack`, 'r')
+    this.#fd = opened(reader, `${path}.pack`)
     this.#size = fstatSync(this.#fd).size
   }
 
@@ -230,6 +244,22 @@ class Pack {
       filled += count
     }
     return buffer.subarray(0, filled)
+  }
+}
+
+function opened(reader: FileReader, path: string): number {
+  const fd = reader.open(path)
+  if (fd === null) throw new ObjectError(`${path} can't be read`)
+  return fd
+}
+
+/** A whole file's bytes; closes it. */
+function readAll(fd: number, maxBytes: number): Buffer {
+  try {
+    if (fstatSync(fd).size > maxBytes) throw new ObjectError('a file of the repository is too large')
+    return readFileSync(fd)
+  } finally {
+    closeSync(fd)
   }
 }
 

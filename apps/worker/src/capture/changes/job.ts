@@ -1,0 +1,110 @@
+import { execFile, execFileSync } from 'node:child_process'
+import { rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { type Changes, TaskFailure } from '@agirunner/contracts'
+import { MAX_OBJECT_BYTES } from '../../workspace/git/fetch.js'
+import { hashObject, ObjectStore } from '../../workspace/git/objects.js'
+import type { RepositoryLayers } from '../../workspace/plan.js'
+import { BaseTree, treeAfter } from './base-tree.js'
+import { readCommits } from './commits.js'
+import { findRenames, writePatch } from './patch.js'
+import { Scan } from './scan.js'
+import { scanOverlay } from './scan-overlay.js'
+import { untouchedSince } from './scan-copy.js'
+import { readTracked } from './task-index.js'
+import { treeOfPatch } from './verify.js'
+import { WorkTree } from './work-tree.js'
+
+export interface ChangesJob {
+  readonly layers: RepositoryLayers
+  /** An empty folder to mount the merged view on. */
+  readonly view: string
+  readonly slotRoot: string
+  /** The base; null for an empty repository. */
+  readonly commit: string | null
+  readonly placed: readonly string[]
+  readonly patchFile: string
+}
+
+/** Null as `patch` when nothing changed; then no file is written. */
+export interface CapturedChanges {
+  readonly changes: Omit<Changes, 'patch'>
+  readonly patch: { readonly sizeBytes: number; readonly sha256: string } | null
+}
+
+/**
+ * Reads the changes of one workspace: what differs, the tree it gives, the patch, and the proof that the patch gives
+ * that tree.
+ *
+ * @throws TaskFailure `capture.failed`
+ */
+export async function runChanges(job: ChangesJob): Promise<CapturedChanges> {
+  const { layers } = job
+  const store = new ObjectStore(join(layers.lower, '.git'), MAX_OBJECT_BYTES)
+  const unmount = layers.strategy === 'overlay_volume' ? mountView(layers, job.view) : () => undefined
+  try {
+    return capture(job, store)
+  } catch (error) {
+    rmSync(job.patchFile, { force: true })
+    if (error instanceof TaskFailure) throw error
+    throw new TaskFailure('capture.failed', `reading the changes failed; ${(error as Error).message}`, { cause: error })
+  } finally {
+    unmount()
+    store.close()
+  }
+}
+
+function capture(job: ChangesJob, store: ObjectStore): CapturedChanges {
+  const base = new BaseTree(store, job.commit)
+  const tree = new WorkTree(job.layers.strategy === 'copy' ? job.layers.copy : job.view)
+  const scan = scanAll(job, base, tree)
+  const { commits, notes } = readCommits(tree, oid => store.has(oid))
+  const expected = treeAfter(base, new Map(scan.changes.map(change => [change.path, change.after])))
+  const common = { tree: expected, commits, commit: null, bundle: null, pushed: null, notes: [...scan.notes, ...notes] }
+  if (scan.changes.length === 0) return { changes: { files: [], insertions: 0, deletions: 0, ...common }, patch: null }
+  const { files, insertions, deletions, ...patch } = writePatch(findRenames(scan.changes), contentsOf(base, scan), job.patchFile)
+  const given = treeOfPatch(job.patchFile, base)
+  if (given !== expected) throw new Error(`the patch gives tree ${given}, but the work tree is ${expected}`)
+  return { changes: { files, insertions, deletions, ...common }, patch }
+}
+
+function scanAll({ layers, placed, slotRoot }: ChangesJob, base: BaseTree, tree: WorkTree): Scan {
+  const tracked = once(() => readTracked(tree))
+  const isUntouched = layers.strategy === 'copy' ? untouchedSince(slotRoot, tree) : () => false
+  const names = new Set(placed.map(path => Buffer.from(path).toString('latin1')))
+  const scan = new Scan({ base, tree, placed: names, isUntouched, tracked })
+  if (layers.strategy === 'copy') scan.compareFolder('', base.root)
+  else scanOverlay(scan, { upper: new WorkTree(layers.upper), lower: new WorkTree(layers.lower), merged: tree })
+  return scan
+}
+
+function once<T>(make: () => T): () => T {
+  let made: { value: T } | null = null
+  return () => {
+    made ??= { value: make() }
+    return made.value
+  }
+}
+
+/** What a file held when it was compared it must still hold when it is written. */
+function contentsOf(base: BaseTree, scan: Scan) {
+  return {
+    before: base.content.bind(base),
+    after: (path: string, { mode, oid }: { mode: Parameters<Scan['content']>[1]; oid: string }) => {
+      const data = scan.content(path, mode)
+      if (hashObject('blob', data) !== oid) throw new Error(`${path} changed while it was read`)
+      return data
+    },
+  }
+}
+
+/**
+ * Shows the layers as the task saw them, read-only and without an upper layer, so that nothing can be written. This
+ * process has a mount namespace of its own: nobody else sees the mount, and it ends with the process at the latest.
+ */
+function mountView({ lower, upper }: { lower: string; upper: string }, view: string): () => void {
+  const options = `ro,lowerdir=${upper}:${lower},redirect_dir=follow,metacopy=off,index=off`
+  execFileSync('mount', ['-t', 'overlay', '-o', options, 'overlay', view], { stdio: ['ignore', 'ignore', 'pipe'] })
+  // Not waited for: whoever asked need not know when the view is gone.
+  return () => void execFile('umount', ['-l', view], () => undefined)
+}

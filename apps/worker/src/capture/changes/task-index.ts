@@ -1,0 +1,68 @@
+import type { Tracked } from './scan.js'
+import type { WorkTree } from './work-tree.js'
+
+const MAX_INDEX_BYTES = 512 * 2 ** 20
+const NOTHING: Tracked = { files: new Set(), folders: new Set() }
+
+/**
+ * The paths in the task's own index: what it added by force counts as its change though it is ignored. Read as what
+ * it is, a file that may hold anything: an index that makes no sense tracks nothing.
+ */
+export function readTracked(tree: WorkTree): Tracked {
+  if (!tree.isReached('.git/index')) return NOTHING
+  try {
+    const files = new Set(parsePaths(tree.read('.git/index', MAX_INDEX_BYTES)))
+    return { files, folders: foldersOf(files) }
+  } catch {
+    return NOTHING
+  }
+}
+
+/** The paths of an index of version 2, 3 or 4. @throws RangeError where it is cut off */
+function parsePaths(data: Buffer): string[] {
+  const version = data.readUInt32BE(4)
+  if (data.toString('latin1', 0, 4) !== 'DIRC' || version < 2 || version > 4) return []
+  const paths: string[] = []
+  let at = 12
+  let last = ''
+  for (let count = data.readUInt32BE(8); count > 0; count -= 1) {
+    const start = at
+    const extended = version > 2 && (data.readUInt16BE(at + 60) & 0x4000) !== 0
+    at += extended ? 64 : 62
+    if (version === 4) {
+      const [drop, next] = readOffset(data, at)
+      at = next
+      last = last.slice(0, last.length - drop)
+    } else last = ''
+    const end = data.indexOf(0, at)
+    if (end < 0) throw new RangeError('a name without end')
+    last += data.toString('latin1', at, end)
+    paths.push(last)
+    at = version === 4 ? end + 1 : start + Math.floor((end - start + 8) / 8) * 8
+  }
+  return paths
+}
+
+/** A number as in a pack's offsets, and where it ends. */
+function readOffset(data: Buffer, start: number): [number, number] {
+  let at = start
+  let byte = data.readUInt8(at++)
+  let value = byte & 0x7f
+  while (byte & 0x80) {
+    byte = data.readUInt8(at++)
+    value = (value + 1) * 128 + (byte & 0x7f)
+  }
+  return [value, at]
+}
+
+function foldersOf(files: ReadonlySet<string>): Set<string> {
+  const folders = new Set<string>()
+  for (const path of files) {
+    for (let end = path.lastIndexOf('/'); end > 0; end = path.lastIndexOf('/', end - 1)) {
+      const folder = path.slice(0, end)
+      if (folders.has(folder)) break
+      folders.add(folder)
+    }
+  }
+  return folders
+}

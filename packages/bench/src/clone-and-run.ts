@@ -1,0 +1,69 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { mkdtemp, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { git } from '@agirunner/test-kit'
+import { type Contender, LIMITS, SCRIPT, stopwatch } from './contender.js'
+
+export interface CloneAndRunOptions {
+  readonly image: string
+  readonly dockerHost: string
+  /** The repository of a round. */
+  readonly urlOf: (round: number) => Promise<string>
+  /** Where clones go; the engine must see it. */
+  readonly folder: string
+}
+
+/** The peer: what a person does by hand, with the real git and docker programs. */
+export function cloneAndRun({ image, dockerHost, urlOf, folder }: CloneAndRunOptions): Contender {
+  const args = (clone: string) => [
+    ...['run', '--rm', '--init', '--network', 'none'],
+    ...[
+      '--cpus',
+      String(LIMITS.cpu),
+      '--memory',
+      String(LIMITS.memoryBytes),
+      '--memory-swap',
+      String(LIMITS.memoryBytes),
+    ],
+    ...[
+      '--pids-limit',
+      String(LIMITS.pids),
+      '--volume',
+      `${clone}:/workspace/repo`,
+      '--workdir',
+      '/workspace/repo',
+    ],
+    ...[image, '/bin/sh', '-c', SCRIPT],
+  ]
+  return {
+    name: 'git clone + docker run',
+    prepare: async round => void (await urlOf(round)),
+    run: async round => {
+      const url = await urlOf(round)
+      const elapsed = stopwatch()
+      const clone = await mkdtemp(join(folder, 'clone-'))
+      await git(['clone', '--quiet', '--depth', '1', url, clone])
+      const firstByteMs = await dockerRun(args(clone), dockerHost, elapsed)
+      const resultMs = elapsed()
+      await rm(clone, { recursive: true, force: true })
+      return { firstByteMs, resultMs }
+    },
+  }
+}
+
+/** @returns when the first byte came */
+async function dockerRun(
+  args: readonly string[],
+  dockerHost: string,
+  elapsed: () => number,
+): Promise<number> {
+  const child = spawn('docker', args, {
+    env: { ...process.env, DOCKER_HOST: dockerHost },
+    stdio: ['ignore', 'pipe', 'inherit'],
+  })
+  const first = once(child.stdout, 'data').then(elapsed)
+  const [status] = await once(child, 'close')
+  if (status !== 0) throw new Error(`docker run ended with ${String(status)}`)
+  return await first
+}
