@@ -7,7 +7,7 @@ const ROOMS = ['intake', 'engine', 'workspace', 'execution', 'capture', 'report'
 const STORY = ['main', 'index', 'compose', 'consume', 'run-task']
 
 const WORKER = '^apps/worker/src/'
-const TEST = '\\.test\\.ts$|/testing/|^apps/[^/]+/test/'
+const TEST = '\\.test\\.ts$|/src/testing/|/src/test/|^test/'
 const story = `${WORKER}(${STORY.join('|')})\\.ts$`
 
 /** What a package may import of ours, itself apart. Tests may use the test-kit as well. */
@@ -20,8 +20,9 @@ const PACKAGES = {
   'apps/worker': ['packages/contracts'],
   'apps/board': ['packages/contracts'],
   'infra/setup': [],
+  'test/e2e': ['packages/contracts', 'packages/producer', 'packages/test-kit'],
 }
-const OURS = '^(packages|apps|infra)/'
+const OURS = '^(packages|apps|infra|test)/'
 
 const onlyItsPackages = Object.entries(PACKAGES).map(([from, allowed]) => ({
   name: `${from.replace('/', '-')}-imports-only-its-own`,

@@ -8,8 +8,9 @@ async function main(): Promise<void> {
   const config = readConfig()
   const password = config.password ?? generatePassword()
   const board = await createBoard({ ...config, password })
-  announce(board, config, password)
+  // Before anybody hears that it is ready: they may ask it to stop at once.
   onStop(board)
+  announce(board, config, password)
 }
 
 /** A generated password is said once, to whoever started this process: over IPC, else on stdout. */

@@ -68,6 +68,8 @@ export async function createBoard({
     connectTimeout: REDIS_MS,
     commandTimeout: REDIS_MS,
     maxRetriesPerRequest: 1,
+    // ioredis waits this long for a connection to close, and for one that is closed already too.
+    disconnectTimeout: 250,
   })
   const app = fastify({ logger: { level: 'warn', stream: process.stderr }, forceCloseConnections: true })
   app.addHook('onClose', () => redis.disconnect())

@@ -145,8 +145,8 @@ async function whyNoPackages({ host, env }) {
  * @param {string} archive
  */
 async function importArchive({ host, env }, archive) {
-  const [repo, name] = BASE_IMAGE.split(':')
-  const query = new URLSearchParams({ fromSrc: '-', repo: repo ?? '', tag: name ?? '' })
+  // The tag goes into `repo`: Podman overlooks the parameter meant for it.
+  const query = new URLSearchParams({ fromSrc: '-', repo: BASE_IMAGE })
   const changes = [`ENV ${imagePath}`, 'CMD ["/bin/sh"]']
   for (const [key, value] of Object.entries(labels('packages'))) changes.push(`LABEL ${key}=${value}`)
   for (const change of changes) query.append('changes', change)

@@ -8,6 +8,8 @@ if (existsSync(main)) {
   const { runAsProgram } = await import(main.href)
   await runAsProgram()
 } else {
-  console.error('error: agirunner is not built; packages/cli/dist is missing; run `npm run setup` in the checkout')
+  console.error(
+    'error: agirunner is not built; packages/cli/dist is missing; run `npm run setup` in the checkout',
+  )
   process.exitCode = 5
 }

@@ -37,7 +37,7 @@ export function readArguments(name: string, command: Command, argv: readonly str
     if (token.kind !== 'option') continue
     const option = options[token.name]
     if (!option) throw unknownOption(name, token.rawName, Object.keys(options))
-    values[token.name] = valueOf(name, option, token)
+    values[token.name] = readValue(name, option, token)
   }
   if (values.help !== true) checkCount(name, command, positionals)
   return { positionals, values }
@@ -49,10 +49,14 @@ function forParser(options: Readonly<Record<string, Option>>) {
   )
 }
 
-function valueOf(
+function readValue(
   name: string,
   option: Option,
-  { rawName, value, inlineValue }: { rawName: string; value: string | undefined; inlineValue: boolean | undefined },
+  {
+    rawName,
+    value,
+    inlineValue,
+  }: { rawName: string; value: string | undefined; inlineValue: boolean | undefined },
 ): string | boolean {
   if (option.type === 'boolean') {
     if (value === undefined) return true
@@ -73,11 +77,15 @@ function unknownOption(name: string, rawName: string, known: readonly string[]):
 
 function checkCount(name: string, { takes }: Command, positionals: readonly string[]): void {
   if (positionals.length < takes.min) {
-    throw new CliError(`\`agirunner ${name}\` needs ${takes.name}; none was given; ${see(name)} shows how it is used`)
+    throw new CliError(
+      `\`agirunner ${name}\` needs ${takes.name}; none was given; ${see(name)} shows how it is used`,
+    )
   }
   const extra = positionals[takes.max]
   if (extra === undefined) return
-  throw new CliError(`${JSON.stringify(extra)} is one argument too many; ${see(name)} shows how it is used; leave it out`)
+  throw new CliError(
+    `${JSON.stringify(extra)} is one argument too many; ${see(name)} shows how it is used; leave it out`,
+  )
 }
 
 function see(name: string): string {

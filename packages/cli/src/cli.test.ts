@@ -40,9 +40,18 @@ interface Ended {
 }
 
 /** A command that runs; `ended` when it has. */
-function start(args: string[], { input = '', env = {} }: { input?: string; env?: Record<string, string> } = {}) {
+function start(
+  args: string[],
+  { input = '', env = {} }: { input?: string; env?: Record<string, string> } = {},
+) {
   const child = spawn(process.execPath, [BIN, ...args], {
-    env: { PATH: process.env.PATH, REDIS_URL: server.url, AGIRUNNER_QUEUE: queue, AGIRUNNER_DATA: folder, ...env },
+    env: {
+      PATH: process.env.PATH,
+      REDIS_URL: server.url,
+      AGIRUNNER_QUEUE: queue,
+      AGIRUNNER_DATA: folder,
+      ...env,
+    },
     stdio: 'pipe',
   })
   child.stdin.end(input)
@@ -58,7 +67,10 @@ const task = (taskId: string, script = 'true') => JSON.stringify({ taskId, run: 
 
 async function begun(taskId: string): Promise<ScriptedWorker> {
   const worker = new ScriptedWorker(redis, queue, taskId)
-  await eventually(() => redis.exists(redisNames(queue).record(taskId)), { every: 5, what: `the record of ${taskId}` })
+  await eventually(() => redis.exists(redisNames(queue).record(taskId)), {
+    every: 5,
+    what: `the record of ${taskId}`,
+  })
   await worker.begin()
   return worker
 }
@@ -89,14 +101,20 @@ describe('agirunner', () => {
     expect(nowhere.stderr).toMatch(/^error: no Redis is known; .*; run `agirunner up` or set REDIS_URL\n$/)
     const away = await cli(['result', 't-1'], { env: { REDIS_URL: 'redis://:hunter2@127.0.0.1:1' } })
     expect(away.code).toBe(5)
-    expect(away.stderr).toMatch(/^error: Redis at redis:\/\/127.0.0.1:1\/0 can't be used; .*ECONNREFUSED.*; check/)
+    expect(away.stderr).toMatch(
+      /^error: Redis at redis:\/\/127.0.0.1:1\/0 can't be used; .*ECONNREFUSED.*; check/,
+    )
     expect(away.stderr).not.toContain('hunter2')
   })
 
   it('warns of unknown variables and stops at bad values', async () => {
     const { stderr } = await cli(['schema', 'task'], { env: { AGIRUNNER_QUEU: 'x' } })
-    expect(stderr).toBe('agirunner: warning: AGIRUNNER_QUEU is no variable of the runtime; did you mean AGIRUNNER_QUEUE?\n')
-    expect(await cli(['schema', 'task'], { env: { AGIRUNNER_NO_INSTALL: 'maybe' } })).toMatchObject({ code: 2 })
+    expect(stderr).toBe(
+      'agirunner: warning: AGIRUNNER_QUEU is no variable of the runtime; did you mean AGIRUNNER_QUEUE?\n',
+    )
+    expect(await cli(['schema', 'task'], { env: { AGIRUNNER_NO_INSTALL: 'maybe' } })).toMatchObject({
+      code: 2,
+    })
   })
 
   it('prints JSON Schemas', async () => {
@@ -114,7 +132,11 @@ describe('enqueue', () => {
     await writeFile(file, JSON.stringify({ taskId: 'a', run: { script: 'true' } }, null, 2))
     const ndjson = join(folder, 'two.ndjson')
     await writeFile(ndjson, `${task('b')}\n\n${task('c')}\n`)
-    expect(await cli(['enqueue', file, ndjson])).toEqual({ code: 0, stdout: 'a: created\nb: created\nc: created\n', stderr: '' })
+    expect(await cli(['enqueue', file, ndjson])).toEqual({
+      code: 0,
+      stdout: 'a: created\nb: created\nc: created\n',
+      stderr: '',
+    })
     const again = await cli(['enqueue', '-', '--json'], { input: `${task('a')}\n${task('d')}` })
     expect(again.stdout).toBe('{"taskId":"a","status":"same"}\n{"taskId":"d","status":"created"}\n')
   })
@@ -172,18 +194,38 @@ describe('result, logs, events, patch, cancel', () => {
     const stored = { uri: pathToFileURL(join(folder, 'a.patch')).href, sizeBytes: patch.length, sha256 }
     const nothing = { commits: [], commit: null, bundle: null, pushed: null, notes: [] }
     const changes = { files: [], insertions: 0, deletions: 0, tree: '', patch: stored, ...nothing }
-    const result = await worker.finish({ status: 'failed', failure: failure('image.not_found', 'no such image'), changes })
+    const result = await worker.finish({
+      status: 'failed',
+      failure: failure('image.not_found', 'no such image'),
+      changes,
+    })
 
-    expect(await cli(['result', 'a', '--json'])).toEqual({ code: 2, stdout: `${JSON.stringify(result)}\n`, stderr: '' })
+    expect(await cli(['result', 'a', '--json'])).toEqual({
+      code: 2,
+      stdout: `${JSON.stringify(result)}\n`,
+      stderr: '',
+    })
     expect(JSON.parse((await cli(['result', 'a'])).stdout)).toEqual(result)
     expect(await cli(['logs', 'a'])).toEqual({ code: 0, stdout: 'out\n', stderr: 'err\n' })
     expect(await cli(['logs', 'a', '-f', '--from', '2'])).toEqual({ code: 0, stdout: '', stderr: 'err\n' })
-    const entries = (await cli(['logs', 'a', '--json'])).stdout.trim().split('\n').map(line => JSON.parse(line) as unknown)
-    expect(entries).toMatchObject([{ seq: 1, text: 'out\n' }, { seq: 2, stream: 'stderr' }])
-    expect((await cli(['events', 'a', '-f'])).stdout).toMatch(/phase\.finished {2,}workspace {2,}12 ms\n.*task\.finished/)
+    const entries = (await cli(['logs', 'a', '--json'])).stdout
+      .trim()
+      .split('\n')
+      .map(line => JSON.parse(line) as unknown)
+    expect(entries).toMatchObject([
+      { seq: 1, text: 'out\n' },
+      { seq: 2, stream: 'stderr' },
+    ])
+    expect((await cli(['events', 'a', '-f'])).stdout).toMatch(
+      /phase\.finished {2,}workspace {2,}12 ms\n.*task\.finished/,
+    )
     expect((await cli(['events', 'a', '--json'])).stdout.trim().split('\n')).toHaveLength(3)
     expect(await cli(['patch', 'a'])).toEqual({ code: 0, stdout: patch, stderr: '' })
-    expect(await cli(['cancel', 'a'])).toEqual({ code: 0, stdout: 'a: it has finished already\n', stderr: '' })
+    expect(await cli(['cancel', 'a'])).toEqual({
+      code: 0,
+      stdout: 'a: it has finished already\n',
+      stderr: '',
+    })
   })
 
   it('follows a log while it grows, and ends with the task', async () => {
@@ -231,7 +273,9 @@ describe('run', () => {
     const file = join(folder, 'json.json')
     await writeFile(file, task('a'))
     const running = start(['run', file, '--json'])
-    await eventually(() => running.seen.stderr.includes('no worker is alive on queue'), { what: 'the warning' })
+    await eventually(() => running.seen.stderr.includes('no worker is alive on queue'), {
+      what: 'the warning',
+    })
     const worker = await begun('a')
     await worker.log('hello\n')
     const result = await worker.finish()
@@ -282,7 +326,9 @@ describe('run', () => {
   })
 
   it('refuses an invalid task with every problem', async () => {
-    const { code, stderr, stdout } = await cli(['run', '-', '--json'], { input: '{"taskId":"1","run":{},"x":1}' })
+    const { code, stderr, stdout } = await cli(['run', '-', '--json'], {
+      input: '{"taskId":"1","run":{},"x":1}',
+    })
     expect([code, stdout]).toEqual([2, ''])
     expect(stderr.split('\n').filter(line => line.startsWith('  - '))).toHaveLength(3)
   })
@@ -291,7 +337,10 @@ describe('run', () => {
 describe('doctor', () => {
   it('finds a Redis, whatever else there is', async () => {
     const { code, stdout } = await cli(['doctor', '--json'])
-    const findings = stdout.trim().split('\n').map(line => JSON.parse(line) as { check: string; level: string })
+    const findings = stdout
+      .trim()
+      .split('\n')
+      .map(line => JSON.parse(line) as { check: string; level: string })
     expect(findings).toContainEqual(expect.objectContaining({ check: 'redis', level: 'ok' }))
     expect(code).toBe(findings.some(({ level }) => level === 'bad') ? 5 : 0)
   })

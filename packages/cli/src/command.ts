@@ -15,12 +15,12 @@ export interface Call {
   readonly positionals: readonly string[]
   readonly settings: Settings
   readonly io: Io
-  flag(name: string): boolean
-  option(name: string): string | undefined
+  readonly flag: (name: string) => boolean
+  readonly option: (name: string) => string | undefined
   /** The one id of commands that take one. */
   readonly id: string
   /** Makes a producer on first use; it is closed when the command ends. */
-  producer(): Producer
+  readonly producer: () => Producer
 }
 
 export interface Command {

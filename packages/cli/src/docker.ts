@@ -16,7 +16,10 @@ export async function openEngine(settings: Settings): Promise<FoundEngine> {
   if (found) return { docker: dockerAt(found, env), host: found }
   const looked = tried.map(({ host, why }) => `${host}: ${why}`).join(', ')
   const why = looked === '' ? 'DOCKER_HOST is not set and there is no socket at the usual places' : looked
-  throw new CliError(`no container engine; ${why}; start Docker or Podman, or run \`agirunner up\``, EXIT.infrastructure)
+  throw new CliError(
+    `no container engine; ${why}; start Docker or Podman, or run \`agirunner up\``,
+    EXIT.infrastructure,
+  )
 }
 
 function dockerAt(host: string, env: Env): Docker {

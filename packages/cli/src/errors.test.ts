@@ -1,4 +1,4 @@
-import { FAILURES, SpecError, type FailureCode, type TaskResult } from '@agirunner/contracts'
+import { FAILURES, type FailureCode, SpecError, type TaskResult } from '@agirunner/contracts'
 import {
   PatchUnavailableError,
   RedisUnavailableError,
@@ -34,7 +34,8 @@ describe('exitCodeOf', () => {
 })
 
 describe('explain', () => {
-  const patch = (reason: PatchUnavailableError['reason']) => new PatchUnavailableError('t-1', reason, 'why', 'hint')
+  const patch = (reason: PatchUnavailableError['reason']) =>
+    new PatchUnavailableError('t-1', reason, 'why', 'hint')
   it.each([
     [2, new SpecError(['run: is missing'])],
     [2, new TaskConflictError(['t-1'])],
@@ -50,6 +51,8 @@ describe('explain', () => {
 
   it('lists every problem of a task', () => {
     const { message } = explain(new SpecError(['a: wrong', 'b: unknown key']))
-    expect(message).toMatch(/^the task can't be accepted; it has 2 problems.*; correct it.*\n {2}- a: wrong\n {2}- b: unknown key$/)
+    expect(message).toMatch(
+      /^the task can't be accepted; it has 2 problems.*; correct it.*\n {2}- a: wrong\n {2}- b: unknown key$/,
+    )
   })
 })

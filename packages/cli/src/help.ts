@@ -5,7 +5,10 @@ import { table } from './output.js'
 const EXIT_CODES = [
   ['0', 'succeeded'],
   ['1', "the task's own code failed"],
-  ['2', 'a wrong call, an invalid task, a conflict or an unknown id; or the repository or image named is wrong'],
+  [
+    '2',
+    'a wrong call, an invalid task, a conflict or an unknown id; or the repository or image named is wrong',
+  ],
   ['3', 'canceled'],
   ['4', 'timed out'],
   ['5', 'infrastructure or operator: Redis, the engine, the set-up'],
@@ -32,7 +35,10 @@ export function generalHelp(commands: readonly { name: string; summary: string }
 
 /** The help of one command. */
 export function commandHelp({ usage, summary, details, options }: Command): string {
-  const all = Object.entries({ ...options, ...COMMON }).map(([name, option]) => [spell(name, option), option.help])
+  const all = Object.entries({ ...options, ...COMMON }).map(([name, option]) => [
+    spell(name, option),
+    option.help,
+  ])
   const lines = [`usage: agirunner ${usage}`, '', `${summary[0]?.toUpperCase()}${summary.slice(1)}.`]
   if (details) lines.push('', details)
   lines.push('', 'options:', ...indent(table(all)))

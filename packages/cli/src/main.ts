@@ -1,5 +1,5 @@
-import { createProducer, type Producer } from '@agirunner/producer'
 import { nearest } from '@agirunner/contracts'
+import { createProducer, type Producer } from '@agirunner/producer'
 import { readArguments, splitCommand } from './arguments.js'
 import type { Call, Command } from './command.js'
 import { COMMANDS } from './commands/index.js'
@@ -69,7 +69,15 @@ async function runCommand(
     return typeof value === 'string' ? value : undefined
   }
   const flag = (key: string) => values[key] === true
-  const call: Call = { positionals, settings, io, flag, option, id: positionals[0] ?? '', producer: producer.get }
+  const call: Call = {
+    positionals,
+    settings,
+    io,
+    flag,
+    option,
+    id: positionals[0] ?? '',
+    producer: producer.get,
+  }
   try {
     return await command.run(call)
   } finally {
@@ -77,7 +85,7 @@ async function runCommand(
   }
 }
 
-function lazyProducer(settings: Settings): { get(): Producer; close(): Promise<void> } {
+function lazyProducer(settings: Settings): { get: () => Producer; close: () => Promise<void> } {
   let producer: Producer | null = null
   return {
     get: () => {

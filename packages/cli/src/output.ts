@@ -31,9 +31,10 @@ export class Sink {
     const gone = new AbortController()
     const { signal } = gone
     // `once` rejects on an error event, which only says what `#closed` knows already.
-    await Promise.race([once(this.#stream, 'drain', { signal }), once(this.#stream, 'close', { signal })]).catch(
-      () => undefined,
-    )
+    await Promise.race([
+      once(this.#stream, 'drain', { signal }),
+      once(this.#stream, 'close', { signal }),
+    ]).catch(() => undefined)
     gone.abort()
   }
 
@@ -62,8 +63,14 @@ export function showDuration(ms: number): string {
 /** Rows as columns that line up; the first row is the heading. */
 export function table(rows: readonly (readonly string[])[]): string[] {
   const widths: number[] = []
-  for (const row of rows) for (const [i, cell] of row.entries()) widths[i] = Math.max(widths[i] ?? 0, cell.length)
-  return rows.map(row => row.map((cell, i) => cell.padEnd(widths[i] ?? 0)).join('  ').trimEnd())
+  for (const row of rows)
+    for (const [i, cell] of row.entries()) widths[i] = Math.max(widths[i] ?? 0, cell.length)
+  return rows.map(row =>
+    row
+      .map((cell, i) => cell.padEnd(widths[i] ?? 0))
+      .join('  ')
+      .trimEnd(),
+  )
 }
 
 /** An address without the password in it. */

@@ -2,23 +2,44 @@ import type { TaskEvent } from '@agirunner/contracts'
 import { resultOf } from '@agirunner/producer/testing'
 import { describe, expect, it } from '@jest/globals'
 import { showDuration } from './output.js'
-import { failureOf, showEvent, summaryOf } from './run-text.js'
+import { EventTeller, failureOf, summaryOf } from './run-text.js'
 
-function event(type: TaskEvent['type'], data: TaskEvent['data'] = {}, attempt = 1): TaskEvent {
-  return { version: 1, taskId: 't-1', attempt, seq: 1, at: '', type, phase: 'image', data }
+function event(type: TaskEvent['type'], data: TaskEvent['data'] = {}, attempt = 1, atMs = 0): TaskEvent {
+  return {
+    version: 1,
+    taskId: 't-1',
+    attempt,
+    seq: 1,
+    at: new Date(atMs).toISOString(),
+    type,
+    phase: 'image',
+    data,
+  }
 }
 
-describe('showEvent', () => {
+describe('EventTeller', () => {
   it.each([
     ['image 12 ms', event('phase.finished', { durationMs: 12.4 })],
-    ['image: 1.5Ki of 3Mi', event('phase.progress', { currentBytes: 1536, totalBytes: 3 * 1024 ** 2 })],
     ['attempt 2 started', event('attempt.started', {}, 2)],
     ['cancel requested: enough', event('cancel.requested', { reason: 'enough' })],
     ['network access denied: evil.example:443', event('egress.denied', { host: 'evil.example', port: 443 })],
     [null, event('phase.started')],
     [null, event('attempt.started')],
   ])('says %p', (text, of) => {
-    expect(showEvent(of)).toBe(text)
+    expect(new EventTeller().tell(of)).toBe(text)
+  })
+
+  it('tells progress only of what takes long, and not too often', () => {
+    const teller = new EventTeller()
+    const progress = { stage: 'fetch', receivedObjects: 12, totalBytes: 1536 }
+    const told = [
+      event('phase.started', {}, 1, 5000),
+      event('phase.progress', progress, 1, 5900),
+      event('phase.progress', progress, 1, 6100),
+      event('phase.progress', progress, 1, 6200),
+      event('phase.progress', { bytes: 2048 }, 1, 7200),
+    ].map(one => teller.tell(one))
+    expect(told).toEqual([null, null, 'image: fetch, received objects 12, total 1.5Ki', null, 'image: 2Ki'])
   })
 })
 
@@ -36,7 +57,14 @@ describe('summaryOf and failureOf', () => {
   })
 
   it('give the message and the hint of a failure', () => {
-    const failure = { code: 'task.timeout', origin: 'task', retryable: false, phase: 'run', message: 'it ran 5 s', hint: 'raise it' } as const
+    const failure = {
+      code: 'task.timeout',
+      origin: 'task',
+      retryable: false,
+      phase: 'run',
+      message: 'it ran 5 s',
+      hint: 'raise it',
+    } as const
     expect(failureOf(resultOf('t-1', { status: 'timed_out', failure }))).toBe(
       'task t-1 timed out (task.timeout); it ran 5 s; raise it',
     )

@@ -1,35 +1,54 @@
-import { FAILURES, formatSize, type Phase, type TaskEvent, type TaskResult, type Timings } from '@agirunner/contracts'
+import { FAILURES, formatSize, type TaskEvent, type TaskResult, type Timings } from '@agirunner/contracts'
 import { showDuration } from './output.js'
 
-/** What an event says to a person who watches, null when it says nothing new. */
-export function showEvent({ type, phase, data, attempt }: TaskEvent): string | null {
-  switch (type) {
-    case 'phase.started':
-      return phase === 'run' ? 'run started' : null
-    case 'phase.finished':
-      return typeof data.durationMs === 'number' ? `${phase} ${showDuration(data.durationMs)}` : `${phase} finished`
-    case 'phase.progress':
-      return showProgress(phase, data)
-    case 'attempt.started':
-      return attempt > 1 ? `attempt ${attempt} started` : null
-    case 'egress.denied':
-      return `network access denied: ${textOf(data.host)}:${textOf(data.port)}`
-    case 'log.truncated':
-      return 'the log reached its limit; the rest is left out'
-    case 'cancel.requested':
-      return `cancel requested: ${textOf(data.reason)}`
-    case 'attempt.finished':
-    case 'task.finished':
-      return null
+/** Progress is told of what takes longer than this, and at most that often, in milliseconds. */
+const PROGRESS_MS = 1000
+
+/** Tells events to a person who watches, one line each. */
+export class EventTeller {
+  #toldAt = 0
+
+  /** What an event says, null when it says nothing new. */
+  tell(event: TaskEvent): string | null {
+    const { type, phase, data, attempt } = event
+    switch (type) {
+      case 'phase.started':
+        this.#toldAt = Date.parse(event.at)
+        return phase === 'run' ? 'run started' : null
+      case 'phase.finished':
+        return typeof data.durationMs === 'number'
+          ? `${phase} ${showDuration(data.durationMs)}`
+          : `${phase} finished`
+      case 'phase.progress':
+        return this.#progress(event)
+      case 'attempt.started':
+        return attempt > 1 ? `attempt ${attempt} started` : null
+      case 'egress.denied':
+        return `network access denied: ${textOf(data.host)}:${textOf(data.port)}`
+      case 'log.truncated':
+        return 'the log reached its limit; the rest is left out'
+      case 'cancel.requested':
+        return `cancel requested: ${textOf(data.reason)}`
+      case 'attempt.finished':
+      case 'task.finished':
+        return null
+    }
+  }
+
+  #progress({ at, phase, data }: TaskEvent): string | null {
+    if (Date.parse(at) - this.#toldAt < PROGRESS_MS) return null
+    this.#toldAt = Date.parse(at)
+    return `${phase}: ${Object.entries(data).map(showFact).join(', ')}`
   }
 }
 
-function showProgress(phase: Phase, { currentBytes, totalBytes, message }: TaskEvent['data']): string {
-  if (typeof currentBytes === 'number') {
-    const of = typeof totalBytes === 'number' && totalBytes > 0 ? ` of ${formatSize(totalBytes)}` : ''
-    return `${phase}: ${formatSize(currentBytes)}${of}`
-  }
-  return `${phase}: ${textOf(message)}`
+/** `['stage', 'fetch']` → `fetch`, `['receivedObjects', 12]` → `received objects 12`, `['totalBytes', 1536]` → `total 1.5Ki`. */
+function showFact([key, value]: [string, unknown]): string {
+  if (typeof value !== 'number') return textOf(value)
+  const name = key.replace(/[A-Z]/g, letter => ` ${letter.toLowerCase()}`)
+  return name.endsWith('bytes')
+    ? `${name.replace(/ ?bytes$/, '')} ${formatSize(value)}`.trim()
+    : `${name} ${value}`
 }
 
 function textOf(value: unknown): string {
@@ -49,8 +68,11 @@ export function summaryOf(result: TaskResult): string[] {
 
 /** What failed, why, and what to do; null for a task that succeeded. */
 export function failureOf({ taskId, status, failure }: TaskResult): string | null {
-  if (!failure) return status === 'succeeded' ? null : `task ${taskId} is ${status}; it tells no reason; see its log`
-  const how = { failed: 'failed', timed_out: 'timed out', canceled: 'was canceled', succeeded: 'succeeded' }[status]
+  if (!failure)
+    return status === 'succeeded' ? null : `task ${taskId} is ${status}; it tells no reason; see its log`
+  const how = { failed: 'failed', timed_out: 'timed out', canceled: 'was canceled', succeeded: 'succeeded' }[
+    status
+  ]
   return `task ${taskId} ${how} (${failure.code}); ${failure.message}; ${failure.hint || FAILURES[failure.code].hint}`
 }
 
@@ -71,7 +93,10 @@ function showTimings(timings: Timings): string {
     .join(', ')
 }
 
-function showChanges(taskId: string, { files, insertions, deletions }: NonNullable<TaskResult['changes']>): string {
+function showChanges(
+  taskId: string,
+  { files, insertions, deletions }: NonNullable<TaskResult['changes']>,
+): string {
   if (files.length === 0) return 'no file changed'
   const lines = `${count(insertions, 'insertion')}(+), ${count(deletions, 'deletion')}(-)`
   return `${count(files.length, 'file')} changed, ${lines}; \`agirunner patch ${taskId}\` shows them`

@@ -29,16 +29,26 @@ describe('settings', () => {
     expect([redisUrlOf(settings), settings.queue]).toEqual([record.redisUrl, 'of-up'])
     expect(engineEnvOf(settings).DOCKER_HOST).toBe(record.dockerHost)
     const own = readSettings({ AGIRUNNER_DATA: folder, REDIS_URL: 'redis://own', DOCKER_HOST: 'tcp://own:1' })
-    expect([redisUrlOf(own), own.queue, engineEnvOf(own).DOCKER_HOST]).toEqual(['redis://own', 'agirunner', 'tcp://own:1'])
+    expect([redisUrlOf(own), own.queue, engineEnvOf(own).DOCKER_HOST]).toEqual([
+      'redis://own',
+      'agirunner',
+      'tcp://own:1',
+    ])
     expect(readSettings({ AGIRUNNER_DATA: folder, AGIRUNNER_QUEUE: 'a' }).queue).toBe('a')
     expect(readSettings({ AGIRUNNER_DATA: folder, AGIRUNNER_QUEUE: 'a' }, 'b').queue).toBe('b')
   })
 
   it('refuse what can not be used, and say why', () => {
     const settings = readSettings({ AGIRUNNER_DATA: folder })
-    expect(() => redisUrlOf(settings)).toThrow(`REDIS_URL is not set and ${folder}/up.json is not there; run \`agirunner up\``)
-    expect(() => redisUrlOf({ ...settings, env: { REDIS_URL: 'localhost' } })).toThrow("REDIS_URL can't be used")
-    expect(() => readSettings({ AGIRUNNER_NO_INSTALL: 'maybe' })).toThrow('AGIRUNNER_NO_INSTALL can\'t be "maybe"')
+    expect(() => redisUrlOf(settings)).toThrow(
+      `REDIS_URL is not set and ${folder}/up.json is not there; run \`agirunner up\``,
+    )
+    expect(() => redisUrlOf({ ...settings, env: { REDIS_URL: 'localhost' } })).toThrow(
+      "REDIS_URL can't be used",
+    )
+    expect(() => readSettings({ AGIRUNNER_NO_INSTALL: 'maybe' })).toThrow(
+      'AGIRUNNER_NO_INSTALL can\'t be "maybe"',
+    )
     expect(() => readSettings({}, 'a:b')).toThrow('--queue can\'t be "a:b"')
     expect(() => wholeNumber('1.5', '--port', 0, 9)).toThrow('it is a whole number from 0 to 9')
     expect(wholeNumber('9', '--port', 0, 9)).toBe(9)
@@ -65,7 +75,9 @@ describe('claimUp', () => {
   it('lets only one live process have a data folder', () => {
     const release = claimUp(folder)
     expect(isUp(folder)).toBe(true)
-    expect(() => claimUp(folder)).toThrow(`agirunner is up already; process ${process.pid} uses the data folder`)
+    expect(() => claimUp(folder)).toThrow(
+      `agirunner is up already; process ${process.pid} uses the data folder`,
+    )
     release()
     expect(isUp(folder)).toBe(false)
     claimUp(folder)()

@@ -7,7 +7,11 @@ import { readUp, type UpRecord } from './up/up-file.js'
 
 export type Env = Readonly<Record<string, string | undefined>>
 
-const BOOLEANS = ['AGIRUNNER_GIT_ALLOW_PRIVATE', 'AGIRUNNER_ALLOW_ROOT_PROFILE', 'AGIRUNNER_NO_INSTALL'] as const
+const BOOLEANS = [
+  'AGIRUNNER_GIT_ALLOW_PRIVATE',
+  'AGIRUNNER_ALLOW_ROOT_PROFILE',
+  'AGIRUNNER_NO_INSTALL',
+] as const
 
 /** Every variable of the runtime, whichever program reads it. */
 const KNOWN: readonly string[] = [
@@ -74,7 +78,9 @@ export function redisUrlOf({ env, up, dataDir }: Settings): string {
     )
   }
   if (!/^rediss?:\/\//.test(url) || !URL.canParse(url)) {
-    throw new CliError('REDIS_URL can\'t be used; it is no address of a Redis; give it as "redis://host:port"')
+    throw new CliError(
+      'REDIS_URL can\'t be used; it is no address of a Redis; give it as "redis://host:port"',
+    )
   }
   return url
 }
@@ -88,7 +94,9 @@ export function engineEnvOf({ env, up }: Settings): Env {
 export function wholeNumber(value: string, name: string, from: number, to: number): number {
   const number = Number(value)
   if (/^\d+$/.test(value) && number >= from && number <= to) return number
-  throw new CliError(`${name} can't be ${JSON.stringify(value)}; it is a whole number from ${from} to ${to}; correct it`)
+  throw new CliError(
+    `${name} can't be ${JSON.stringify(value)}; it is a whole number from ${from} to ${to}; correct it`,
+  )
 }
 
 /** This package's version. */

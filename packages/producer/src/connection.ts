@@ -117,7 +117,11 @@ export class Connection {
     if (this.#closed) return new ProducerClosedError()
     // ioredis tells how often it tried; what a person needs is why the connection broke.
     const broken = error.name === 'MaxRetriesPerRequestError'
-    return new RedisUnavailableError(this.address, broken ? `the connection broke (${this.#why})` : error.message, error)
+    return new RedisUnavailableError(
+      this.address,
+      broken ? `the connection broke (${this.#why})` : error.message,
+      error,
+    )
   }
 
   close(): void {

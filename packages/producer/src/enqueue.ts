@@ -2,8 +2,8 @@ import {
   type NewEvent,
   PRIORITIES,
   REDIS_PREFIX,
-  type RedisNames,
   RETENTION_SECONDS,
+  type RedisNames,
   type TaskJobData,
 } from '@agirunner/contracts'
 import { type BulkJobOptions, Queue } from 'bullmq'
@@ -183,7 +183,9 @@ function* chunksOf(tasks: readonly PreparedTask[]): Generator<PreparedTask[]> {
 }
 
 /** All replies of a pipeline; the first error when there is one. */
-export async function replies<T>(pipeline: { exec(): Promise<[Error | null, unknown][] | null> }): Promise<T[]> {
+export async function replies<T>(pipeline: {
+  exec(): Promise<[Error | null, unknown][] | null>
+}): Promise<T[]> {
   const answers = (await pipeline.exec()) ?? []
   return answers.map(([error, value]) => {
     if (error) throw error

@@ -56,7 +56,13 @@ export class PatchUnavailableError extends ProducerError {
   readonly taskId: string
   readonly reason: 'unfinished' | 'not_captured' | 'elsewhere' | 'damaged'
 
-  constructor(taskId: string, reason: PatchUnavailableError['reason'], why: string, hint: string, cause?: unknown) {
+  constructor(
+    taskId: string,
+    reason: PatchUnavailableError['reason'],
+    why: string,
+    hint: string,
+    cause?: unknown,
+  ) {
     super('patch.unavailable', `the patch of task ${taskId} can't be read; ${why}; ${hint}`, { cause })
     this.taskId = taskId
     this.reason = reason

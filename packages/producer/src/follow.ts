@@ -42,7 +42,10 @@ const SILENCE_MS = 3 * BLOCK_MS
  *
  * @throws (from `next`) UnknownTaskError, RedisUnavailableError, the signal's reason
  */
-export function followStream<T>(source: StreamSource<T>, options: FollowOptions = {}): AsyncIterableIterator<T> {
+export function followStream<T>(
+  source: StreamSource<T>,
+  options: FollowOptions = {},
+): AsyncIterableIterator<T> {
   const stop = new AbortController()
   const entries = read(source, options, stop.signal)
   return {
@@ -59,9 +62,14 @@ export function followStream<T>(source: StreamSource<T>, options: FollowOptions 
   }
 }
 
-async function* read<T>(source: StreamSource<T>, options: FollowOptions, stop: AbortSignal): AsyncGenerator<T> {
+async function* read<T>(
+  source: StreamSource<T>,
+  options: FollowOptions,
+  stop: AbortSignal,
+): AsyncGenerator<T> {
   const { from = 1, follow = false, signal } = options
-  if (!Number.isSafeInteger(from) || from < 1) throw new RangeError(`from is ${from}; a seq is a whole number from 1 on`)
+  if (!Number.isSafeInteger(from) || from < 1)
+    throw new RangeError(`from is ${from}; a seq is a whole number from 1 on`)
   signal?.throwIfAborted()
   const finished = await look(source)
   const cursor = new Cursor(source, from)
@@ -112,7 +120,11 @@ class Cursor<T> {
   }
 }
 
-async function* storedEntries<T>(source: StreamSource<T>, cursor: Cursor<T>, signal?: AbortSignal): AsyncGenerator<T> {
+async function* storedEntries<T>(
+  source: StreamSource<T>,
+  cursor: Cursor<T>,
+  signal?: AbortSignal,
+): AsyncGenerator<T> {
   for (;;) {
     const page = await source.connection.use(redis =>
       redis.xrange(source.keys.stream, `(${cursor.id}`, '+', 'COUNT', PAGE),
@@ -204,5 +216,9 @@ class LiveReader {
 
 /** Redis answered, and its answer is no: trying again would not change it. A Redis that still loads is not meant. */
 function isRefusal(error: unknown): boolean {
-  return error instanceof Error && error.name === 'ReplyError' && !/^(LOADING|UNBLOCKED|MASTERDOWN)/.test(error.message)
+  return (
+    error instanceof Error &&
+    error.name === 'ReplyError' &&
+    !/^(LOADING|UNBLOCKED|MASTERDOWN)/.test(error.message)
+  )
 }

@@ -25,22 +25,42 @@ export async function* readPatch(taskId: string, result: TaskResult | null): Asy
   }
   if (hash.digest('hex') !== stored.sha256) {
     const why = `${stored.uri} is not what was captured (its SHA-256 differs)`
-    throw new PatchUnavailableError(taskId, 'damaged', why, 'do not apply it; run the task again under another taskId')
+    throw new PatchUnavailableError(
+      taskId,
+      'damaged',
+      why,
+      'do not apply it; run the task again under another taskId',
+    )
   }
 }
 
 function storedPatch(taskId: string, result: TaskResult | null): Stored | null {
   if (!result) {
-    throw new PatchUnavailableError(taskId, 'unfinished', 'the task has not finished', 'wait for its result first')
+    throw new PatchUnavailableError(
+      taskId,
+      'unfinished',
+      'the task has not finished',
+      'wait for its result first',
+    )
   }
   const { changes } = result
   if (!changes) {
     const why = `its changes were not captured (${result.failure?.code ?? 'capture.changes is "none"'})`
-    throw new PatchUnavailableError(taskId, 'not_captured', why, 'see its result; set capture.changes to "patch"')
+    throw new PatchUnavailableError(
+      taskId,
+      'not_captured',
+      why,
+      'see its result; set capture.changes to "patch"',
+    )
   }
   if (!changes.patch && changes.files.length > 0) {
     const why = 'its result names changes and no patch'
-    throw new PatchUnavailableError(taskId, 'not_captured', why, `see the result's notes: ${changes.notes.join('; ')}`)
+    throw new PatchUnavailableError(
+      taskId,
+      'not_captured',
+      why,
+      `see the result's notes: ${changes.notes.join('; ')}`,
+    )
   }
   return changes.patch
 }

@@ -1,5 +1,5 @@
-import { describe, expect, it } from '@jest/globals'
 import { SpecError } from '@agirunner/contracts'
+import { describe, expect, it } from '@jest/globals'
 import { TaskConflictError } from './errors.js'
 import { prepareTask, prepareTasks } from './prepare.js'
 
@@ -21,7 +21,9 @@ describe('prepareTask', () => {
     const messy = prepareTask({ run: { script: 'true' }, input: undefined, taskId: 't-1' })
     expect(messy.hash).toBe(plain.hash)
     expect(prepareTask('{ "run": {"script": "true"}, "taskId": "t-1" }').hash).toBe(plain.hash)
-    expect(prepareTask({ ...task('t-1'), input: new Date(0) }).sent).toMatchObject({ input: '1970-01-01T00:00:00.000Z' })
+    expect(prepareTask({ ...task('t-1'), input: new Date(0) }).sent).toMatchObject({
+      input: '1970-01-01T00:00:00.000Z',
+    })
   })
 
   it('keeps what was sent, without the defaults', () => {
@@ -29,7 +31,9 @@ describe('prepareTask', () => {
   })
 
   it('lists every problem at once', () => {
-    const problems = problemsOf(() => prepareTask({ taskId: '9', run: {}, enviroment: {}, limits: { timeout: -1 } }))
+    const problems = problemsOf(() =>
+      prepareTask({ taskId: '9', run: {}, enviroment: {}, limits: { timeout: -1 } }),
+    )
     expect(problems).toHaveLength(4)
     expect(problems.join('\n')).toContain('did you mean "environment"?')
   })
@@ -46,9 +50,13 @@ describe('prepareTask', () => {
 
 describe('prepareTasks', () => {
   it('names the task of each problem', () => {
-    const problems = problemsOf(() => prepareTasks([task('good'), { taskId: 'bad', run: {} }, { taskId: '1', run: 2 }]))
+    const problems = problemsOf(() =>
+      prepareTasks([task('good'), { taskId: 'bad', run: {} }, { taskId: '1', run: 2 }]),
+    )
     expect(problems.filter(problem => problem.startsWith('task 2 of 3 (bad): '))).toHaveLength(1)
-    expect(problems.filter(problem => problem.startsWith('task 3 of 3 ((no valid taskId)): '))).toHaveLength(2)
+    expect(problems.filter(problem => problem.startsWith('task 3 of 3 ((no valid taskId)): '))).toHaveLength(
+      2,
+    )
   })
 
   it('refuses one id for two contents, and takes the same content twice', () => {

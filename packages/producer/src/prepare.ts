@@ -56,7 +56,8 @@ function refuseTwins(prepared: readonly PreparedTask[]): void {
     if ((hashes.get(task.taskId) ?? hash) !== hash) taken.add(task.taskId)
     hashes.set(task.taskId, hash)
   }
-  if (taken.size > 0) throw new TaskConflictError([...taken], 'the tasks hold it twice with different content')
+  if (taken.size > 0)
+    throw new TaskConflictError([...taken], 'the tasks hold it twice with different content')
 }
 
 function toJson(input: SendableTask): unknown {

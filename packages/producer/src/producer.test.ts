@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto'
-import { createServer } from 'node:net'
 import { once } from 'node:events'
+import { createServer } from 'node:net'
 import { REDIS_PREFIX, redisNames, SpecError } from '@agirunner/contracts'
-import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals'
 import { eventually, type PrivateRedis, startPrivateRedis } from '@agirunner/test-kit'
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals'
 import { Redis } from 'ioredis'
 import { createProducer, type Producer } from './index.js'
 import { announceWorker, ScriptedWorker } from './testing/scripted-worker.js'
@@ -63,7 +63,10 @@ describe('enqueue', () => {
 
   it('does nothing for the same content, and refuses other content', async () => {
     await producer.enqueue(task('t-1'))
-    expect(await producer.enqueue({ run: { script: 'true' }, taskId: 't-1' })).toEqual({ taskId: 't-1', status: 'same' })
+    expect(await producer.enqueue({ run: { script: 'true' }, taskId: 't-1' })).toEqual({
+      taskId: 't-1',
+      status: 'same',
+    })
     await expect(producer.enqueue(task('t-1', 'false'))).rejects.toMatchObject({
       code: 'task.conflict',
       taskIds: ['t-1'],
@@ -110,14 +113,18 @@ describe('enqueueMany', () => {
     const tasks = Array.from({ length: 600 }, (_, i) => task(`t-${i}`))
     const sent = await producer.enqueueMany(tasks)
     expect(sent).toEqual(tasks.map(({ taskId }) => ({ taskId, status: 'created' })))
-    expect(await redis.zrange(`${REDIS_PREFIX}:${queue}:prioritized`, '0', '-1')).toEqual(tasks.map(({ taskId }) => taskId))
+    expect(await redis.zrange(`${REDIS_PREFIX}:${queue}:prioritized`, '0', '-1')).toEqual(
+      tasks.map(({ taskId }) => taskId),
+    )
     const again = await producer.enqueueMany([...tasks.slice(0, 2), task('new')])
     expect(again.map(({ status }) => status)).toEqual(['same', 'same', 'created'])
   })
 
   it('sends none when one is invalid or taken', async () => {
     await producer.enqueue(task('taken'))
-    await expect(producer.enqueueMany([task('a'), { taskId: 'b', run: {} }])).rejects.toBeInstanceOf(SpecError)
+    await expect(producer.enqueueMany([task('a'), { taskId: 'b', run: {} }])).rejects.toBeInstanceOf(
+      SpecError,
+    )
     await expect(producer.enqueueMany([task('a'), task('taken', 'false')])).rejects.toMatchObject({
       code: 'task.conflict',
       taskIds: ['taken'],
@@ -137,7 +144,12 @@ describe('cancel', () => {
     expect(await producer.cancel('t-1', 'second')).toBe('already')
     expect(await redis.get(redisNames(queue).cancel('t-1'))).toBe('first')
     const events = await collect(producer.events('t-1'))
-    expect(events.at(-1)).toMatchObject({ type: 'cancel.requested', attempt: 1, phase: 'run', data: { reason: 'first' } })
+    expect(events.at(-1)).toMatchObject({
+      type: 'cancel.requested',
+      attempt: 1,
+      phase: 'run',
+      data: { reason: 'first' },
+    })
     await worker.finish({ status: 'canceled' })
     expect(await producer.cancel('t-1')).toBe('finished')
   })
@@ -203,7 +215,8 @@ describe('logs and events', () => {
     const worker = await running('t-1')
     for (let i = 1; i <= 1200; i += 1) await worker.log(`line ${i}\n`)
     const log = producer.logs('t-1', { follow: true })
-    for (let i = 1; i <= 1200; i += 1) expect((await log.next()).value).toMatchObject({ seq: i, text: `line ${i}\n` })
+    for (let i = 1; i <= 1200; i += 1)
+      expect((await log.next()).value).toMatchObject({ seq: i, text: `line ${i}\n` })
     const next = log.next()
     await worker.log('live\n', 'stderr')
     expect((await next).value).toMatchObject({ seq: 1201, stream: 'stderr', text: 'live\n' })
@@ -217,7 +230,9 @@ describe('logs and events', () => {
     for (const text of ['a', 'b', 'c']) await worker.log(text)
     expect((await collect(producer.logs('t-1', { from: 2 }))).map(({ text }) => text)).toEqual(['b', 'c'])
     await worker.finish()
-    expect((await collect(producer.logs('t-1', { from: 3, follow: true }))).map(({ text }) => text)).toEqual(['c'])
+    expect((await collect(producer.logs('t-1', { from: 3, follow: true }))).map(({ text }) => text)).toEqual([
+      'c',
+    ])
     expect(await collect(producer.logs('t-1', { from: 99, follow: true }))).toEqual([])
     await expect(producer.logs('t-1', { from: 0 }).next()).rejects.toThrow(RangeError)
   })
@@ -246,7 +261,9 @@ describe('logs and events', () => {
     stop.abort(new Error('enough'))
     await expect(aborted).rejects.toThrow('enough')
 
-    const closed = expect(producer.logs('t-1', { follow: true }).next()).rejects.toMatchObject({ code: 'producer.closed' })
+    const closed = expect(producer.logs('t-1', { follow: true }).next()).rejects.toMatchObject({
+      code: 'producer.closed',
+    })
     await connectionsBecome(before + 1)
     await producer.close()
     await closed
@@ -254,7 +271,9 @@ describe('logs and events', () => {
   })
 
   it('knows no unknown task', async () => {
-    await expect(producer.logs('nobody', { follow: true }).next()).rejects.toMatchObject({ code: 'task.unknown' })
+    await expect(producer.logs('nobody', { follow: true }).next()).rejects.toMatchObject({
+      code: 'task.unknown',
+    })
     await expect(collect(producer.patch('nobody'))).rejects.toMatchObject({ code: 'task.unknown' })
   })
 
@@ -301,7 +320,9 @@ describe('without Redis', () => {
     const started = performance.now()
     for (const error of await Promise.all(calls.map(call => call().catch((failure: unknown) => failure)))) {
       expect(error).toMatchObject({ code: 'redis.unavailable', name: 'RedisUnavailableError' })
-      expect((error as Error).message).toMatch(/^Redis at redis:\/\/127.0.0.1:\d+\/0 can't be used; .*ECONNREFUSED.*; check/)
+      expect((error as Error).message).toMatch(
+        /^Redis at redis:\/\/127.0.0.1:\d+\/0 can't be used; .*ECONNREFUSED.*; check/,
+      )
       expect(String((error as Error).stack)).not.toContain('hunter2')
     }
     expect(performance.now() - started).toBeLessThan(3000)

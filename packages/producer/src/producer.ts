@@ -135,10 +135,14 @@ export interface Producer {
  */
 export function createProducer({ redis, queue = DEFAULT_QUEUE }: ProducerOptions): Producer {
   if (queue === '' || queue.includes(':')) {
-    throw new RangeError(`the queue name ${JSON.stringify(queue)} can't be used; it is empty or holds ":"; choose another`)
+    throw new RangeError(
+      `the queue name ${JSON.stringify(queue)} can't be used; it is empty or holds ":"; choose another`,
+    )
   }
   if (typeof redis !== 'string' && redis.keyPrefix) {
-    throw new RangeError("redis.keyPrefix can't be used; the runtime's keys are fixed; use a database number instead")
+    throw new RangeError(
+      "redis.keyPrefix can't be used; the runtime's keys are fixed; use a database number instead",
+    )
   }
   return new RedisProducer(new Connection(redis), queue)
 }
@@ -167,7 +171,10 @@ class RedisProducer implements Producer {
     return this.#enqueuer.send(prepareTasks(tasks))
   }
 
-  async cancel(taskId: string, reason = 'canceled by the platform'): Promise<'requested' | 'already' | 'finished'> {
+  async cancel(
+    taskId: string,
+    reason = 'canceled by the platform',
+  ): Promise<'requested' | 'already' | 'finished'> {
     const verdict = await this.#connection.use(async redis => {
       const { record, result, cancel, events, cancelChannel } = this.#names
       const [attempt, state] = await redis.hmget(record(taskId), 'attempt', 'state')

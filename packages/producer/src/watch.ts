@@ -49,7 +49,8 @@ export class ResultWatcher {
   }
 
   close(): void {
-    for (const taskId of this.#waiters.keys()) this.#settle(taskId, waiter => waiter.reject(new ProducerClosedError()))
+    for (const taskId of this.#waiters.keys())
+      this.#settle(taskId, waiter => waiter.reject(new ProducerClosedError()))
     this.#stop()
     this.#subscriber?.disconnect()
     this.#subscriber = null

@@ -11,7 +11,7 @@ export const OPEN_NETWORK = 'agirunner-open'
 const ROOT_CAPABILITIES = ['CHOWN', 'DAC_OVERRIDE', 'FOWNER', 'SETUID', 'SETGID']
 
 /** A name that says what it is, the same for the same attempt: a second create of it answers 409. */
-export function containerName(taskId: string, attempt: number): string {
+function containerName(taskId: string, attempt: number): string {
   return `agirunner-${taskId}-${attempt}`
 }
 

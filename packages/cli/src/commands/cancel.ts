@@ -17,7 +17,9 @@ export const cancel: Command = {
   takes: ONE_ID,
   async run({ id, io, flag, option, producer }) {
     const verdict = await producer().cancel(id, option('reason') ?? 'canceled from the command line')
-    await io.out.line(flag('json') ? JSON.stringify({ taskId: id, cancel: verdict }) : `${id}: ${SAID[verdict]}`)
+    await io.out.line(
+      flag('json') ? JSON.stringify({ taskId: id, cancel: verdict }) : `${id}: ${SAID[verdict]}`,
+    )
     return EXIT.ok
   },
 }

@@ -8,7 +8,8 @@ import { EXIT } from '../errors.js'
 
 export const doctor: Command = {
   usage: 'doctor [--json]',
-  summary: 'checks Redis, the engine, the base image, limits, the data folder and the workers, and says how to fix it',
+  summary:
+    'checks Redis, the engine, the base image, limits, the data folder and the workers, and says how to fix it',
   details: 'Exits with 0 when nothing is bad, else with 5.',
   options: { json: { ...JSON_OPTION, help: 'print one JSON object a line' } },
   takes: { min: 0, max: 0, name: 'nothing' },

@@ -21,8 +21,17 @@ export const events: Command = {
 
 function show({ seq, at, attempt, type, phase, data }: TaskEvent): string {
   const { durationMs, ...rest } = data
-  const facts = Object.entries(rest).map(([key, value]) => `${key}=${typeof value === 'string' ? value : JSON.stringify(value)}`)
+  const facts = Object.entries(rest).map(
+    ([key, value]) => `${key}=${typeof value === 'string' ? value : JSON.stringify(value)}`,
+  )
   if (typeof durationMs === 'number') facts.unshift(showDuration(durationMs))
-  const fields = [String(seq).padStart(3), at, `#${attempt}`, type.padEnd(16), phase.padEnd(9), facts.join(' ')]
+  const fields = [
+    String(seq).padStart(3),
+    at,
+    `#${attempt}`,
+    type.padEnd(16),
+    phase.padEnd(9),
+    facts.join(' '),
+  ]
   return fields.join('  ').trimEnd()
 }

@@ -4,7 +4,7 @@ import { followOptions } from '../follow-options.js'
 
 export const logs: Command = {
   usage: 'logs ID [-f] [--from SEQ] [--json]',
-  summary: "prints the log of a task: its stdout to stdout, its stderr to stderr, unaltered",
+  summary: 'prints the log of a task: its stdout to stdout, its stderr to stderr, unaltered',
   options: {
     follow: FOLLOW_OPTION,
     from: FROM_OPTION,

@@ -4,7 +4,7 @@ import { EXIT } from '../errors.js'
 export const patch: Command = {
   usage: 'patch ID',
   summary: "prints the exact bytes of a task's patch to stdout",
-  details: 'Apply it to a clone at the result\'s base.commit: agirunner patch ID | git apply --index --binary',
+  details: "Apply it to a clone at the result's base.commit: agirunner patch ID | git apply --index --binary",
   options: {},
   takes: ONE_ID,
   async run({ id, io, producer }) {

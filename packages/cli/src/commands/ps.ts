@@ -24,7 +24,10 @@ export const ps: Command = {
   takes: { min: 0, max: 0, name: 'nothing' },
   async run({ settings, io, flag }) {
     const { docker } = await openEngine(settings)
-    const containers = await docker.listContainers({ all: true, filters: { label: ['agirunner.managed=true'] } })
+    const containers = await docker.listContainers({
+      all: true,
+      filters: { label: ['agirunner.managed=true'] },
+    })
     const rows = containers.map(rowOf)
     if (flag('json')) for (const row of rows) await io.out.line(JSON.stringify(row))
     else for (const line of table([HEADING, ...rows.map(cellsOf)])) await io.out.line(line)

@@ -4,14 +4,14 @@ import type { Call, Command } from '../command.js'
 import { EXIT, exitCodeOf } from '../errors.js'
 import { readTask } from '../read-tasks.js'
 import { RunScreen } from '../run-screen.js'
-import { failureOf, showEvent, summaryOf } from '../run-text.js'
+import { EventTeller, failureOf, summaryOf } from '../run-text.js'
 
 export const run: Command = {
   usage: 'run FILE|- [--json]',
   summary: 'enqueues a task, follows its log and waits for its result',
   details:
-    "The task's stdout goes to stdout and its stderr to stderr, unaltered; lines that start with \"agirunner: \" are the\n" +
-    'command\'s own. Ctrl-C asks for the task to be canceled and waits for its result; a second one leaves at once.',
+    'The task\'s stdout goes to stdout and its stderr to stderr, unaltered; lines that start with "agirunner: " are the\n' +
+    "command's own. Ctrl-C asks for the task to be canceled and waits for its result; a second one leaves at once.",
   options: { json: { type: 'boolean', help: 'both streams to stderr, the result alone to stdout' } },
   takes: { min: 1, max: 1, name: 'a FILE, or - for stdin' },
   async run(call) {
@@ -32,7 +32,11 @@ export const run: Command = {
   },
 }
 
-async function warnWithoutWorkers({ producer, settings }: Call, taskId: string, screen: RunScreen): Promise<void> {
+async function warnWithoutWorkers(
+  { producer, settings }: Call,
+  taskId: string,
+  screen: RunScreen,
+): Promise<void> {
   const [workers, result] = await Promise.all([producer().workers(), producer().result(taskId)])
   if (result || workers.some(({ state }) => state !== 'draining')) return
   await screen.say(
@@ -47,9 +51,10 @@ async function follow(producer: Producer, taskId: string, screen: RunScreen): Pr
   const showLog = async () => {
     for await (const entry of producer.logs(taskId, options)) await screen.log(entry)
   }
+  const teller = new EventTeller()
   const showEvents = async () => {
     for await (const event of producer.events(taskId, options)) {
-      const text = showEvent(event)
+      const text = teller.tell(event)
       if (text) await screen.say(text)
     }
   }
@@ -86,7 +91,8 @@ function cancelOnSignal(producer: Producer, taskId: string, screen: RunScreen): 
     asked = true
     const reason = `${signal} to \`agirunner run\``
     void producer.cancel(taskId, reason).then(
-      () => screen.say(`asked for ${taskId} to be canceled; waiting for its result; once more leaves at once`),
+      () =>
+        screen.say(`asked for ${taskId} to be canceled; waiting for its result; once more leaves at once`),
       (error: unknown) => screen.say(`the cancel could not be asked for: ${(error as Error).message}`),
     )
   }

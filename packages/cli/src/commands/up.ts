@@ -12,8 +12,16 @@ export const up: Command = {
     'Prints a line that starts with "ready" once tasks can be run. Ctrl-C or SIGTERM lets running tasks end for the\n' +
     'drain time and stops what it started; a second one gives the running tasks back to the queue at once.',
   options: {
-    concurrency: { type: 'string', value: 'N', help: 'how many tasks run at once (default AGIRUNNER_CONCURRENCY, else 4)' },
-    port: { type: 'string', value: 'P', help: "the board's port (default AGIRUNNER_BOARD_PORT, else a free one)" },
+    concurrency: {
+      type: 'string',
+      value: 'N',
+      help: 'how many tasks run at once (default AGIRUNNER_CONCURRENCY, else 4)',
+    },
+    port: {
+      type: 'string',
+      value: 'P',
+      help: "the board's port (default AGIRUNNER_BOARD_PORT, else a free one)",
+    },
   },
   takes: { min: 0, max: 0, name: 'nothing' },
   async run({ settings, option, io }) {

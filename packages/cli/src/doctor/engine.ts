@@ -1,5 +1,5 @@
-import { BASE_IMAGE } from '@agirunner/setup'
 import { formatSize } from '@agirunner/contracts'
+import { BASE_IMAGE } from '@agirunner/setup'
 import type Docker from 'dockerode'
 import type { Call } from '../command.js'
 import { openEngine } from '../docker.js'
@@ -29,13 +29,22 @@ export async function checkEngine({ settings }: Call): Promise<Finding[]> {
   try {
     const { docker, host } = await openEngine(settings)
     const facts = (await docker.info()) as EngineFacts
-    return [engineOf(facts, host), initOf(facts), ...limitsOf(facts), isolationOf(facts), await imageOf(docker)]
+    return [
+      engineOf(facts, host),
+      initOf(facts),
+      ...limitsOf(facts),
+      isolationOf(facts),
+      await imageOf(docker),
+    ]
   } catch (error) {
     return [bad('engine', messageOf(error), 'start Docker or Podman, or run `agirunner up`')]
   }
 }
 
-function engineOf({ ServerVersion, NCPU, MemTotal, Driver, Architecture, OSType }: EngineFacts, host: string): Finding {
+function engineOf(
+  { ServerVersion, NCPU, MemTotal, Driver, Architecture, OSType }: EngineFacts,
+  host: string,
+): Finding {
   const machine = `${OSType}/${Architecture}, ${NCPU} cores, ${formatSize(MemTotal ?? 0)} memory, ${Driver} storage`
   const found = `${ServerVersion} at ${host}: ${machine}`
   if (OSType && OSType !== 'linux') return bad('engine', found, 'use an engine that runs Linux containers')
@@ -44,7 +53,11 @@ function engineOf({ ServerVersion, NCPU, MemTotal, Driver, Architecture, OSType 
 
 function initOf({ InitBinary }: EngineFacts): Finding {
   if (InitBinary) return ok('init', `${InitBinary} forwards signals and reaps processes`)
-  return warn('init', 'the engine has no small init: stopping a task takes seconds', 'install docker-init (tini)')
+  return warn(
+    'init',
+    'the engine has no small init: stopping a task takes seconds',
+    'install docker-init (tini)',
+  )
 }
 
 function limitsOf(facts: EngineFacts): Finding[] {

@@ -9,8 +9,18 @@ export interface Finding {
 }
 
 export const ok = (check: string, found: string): Finding => ({ check, level: 'ok', found, fix: null })
-export const warn = (check: string, found: string, fix: string): Finding => ({ check, level: 'warn', found, fix })
-export const bad = (check: string, found: string, fix: string): Finding => ({ check, level: 'bad', found, fix })
+export const warn = (check: string, found: string, fix: string): Finding => ({
+  check,
+  level: 'warn',
+  found,
+  fix,
+})
+export const bad = (check: string, found: string, fix: string): Finding => ({
+  check,
+  level: 'bad',
+  found,
+  fix,
+})
 
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error)

@@ -17,7 +17,12 @@ export async function checkRedis({ settings }: Call): Promise<Finding[]> {
     const [what, why] = messageOf(error).split('; ')
     return [bad('redis', `${what}: ${why}`, 'run `agirunner up`, or set REDIS_URL to "redis://host:port"')]
   }
-  const redis = new Redis(url, { lazyConnect: true, retryStrategy: null, connectTimeout: ANSWER_MS, commandTimeout: ANSWER_MS })
+  const redis = new Redis(url, {
+    lazyConnect: true,
+    retryStrategy: null,
+    connectTimeout: ANSWER_MS,
+    commandTimeout: ANSWER_MS,
+  })
   let why = ''
   redis.on('error', error => {
     why = error.message
@@ -50,11 +55,16 @@ async function evictionOf(redis: Redis): Promise<Finding> {
   )
   if (policy === 'noeviction') return ok(check, 'noeviction: no task is dropped when memory is short')
   const fix = 'set `maxmemory-policy noeviction` in its configuration'
-  if (policy === '') return warn(check, "can't be read: this Redis does not allow CONFIG GET", `make sure: ${fix}`)
+  if (policy === '')
+    return warn(check, "can't be read: this Redis does not allow CONFIG GET", `make sure: ${fix}`)
   return bad(check, `maxmemory-policy is ${policy}: tasks can be dropped when memory is short`, fix)
 }
 
 function persistenceOf(info: string): Finding {
   if (/^aof_enabled:1/m.test(info)) return ok('persistence', 'AOF: tasks survive a crash of Redis')
-  return warn('persistence', 'no AOF: tasks of the last minutes can be lost in a crash', 'set `appendonly yes`')
+  return warn(
+    'persistence',
+    'no AOF: tasks of the last minutes can be lost in a crash',
+    'set `appendonly yes`',
+  )
 }

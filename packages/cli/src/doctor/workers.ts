@@ -9,7 +9,10 @@ export async function checkWorkers({ settings, producer }: Call): Promise<Findin
       return [warn('workers', `none is alive on queue "${settings.queue}": tasks wait`, 'run `agirunner up`')]
     }
     return workers.map(({ id, state, strategy, concurrency, running, engine }) =>
-      ok('worker', `${id}: ${state}, ${running.length} of ${concurrency} running, workspaces by ${strategy}, ${engine}`),
+      ok(
+        'worker',
+        `${id}: ${state}, ${running.length} of ${concurrency} running, workspaces by ${strategy}, ${engine}`,
+      ),
     )
   } catch {
     return [bad('workers', 'they can be asked for only when Redis answers', 'see the line on Redis')]

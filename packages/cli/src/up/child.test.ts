@@ -35,7 +35,8 @@ function childOf(source: string): Child {
   return child
 }
 
-const WAIT = "process.send({ type: 'ready', number: process.env.NUMBER }); process.on('SIGTERM', () => process.exit(0))\n"
+const WAIT =
+  "process.send({ type: 'ready', number: process.env.NUMBER }); process.on('SIGTERM', () => process.exit(0))\n"
 
 function isAlive(pid: number): boolean {
   try {
@@ -61,7 +62,9 @@ describe('Child', () => {
     process.kill(ready[0]?.pid ?? 0, 'SIGKILL')
     await eventually(() => ready.length === 2, { what: 'the second start' })
     expect(ready[1]?.message.number).toBe('1')
-    expect(said[0]).toMatch(/^the worker is gone \(it was ended by SIGKILL\); starting it again in 1 s; its log is /)
+    expect(said[0]).toMatch(
+      /^the worker is gone \(it was ended by SIGKILL\); starting it again in 1 s; its log is /,
+    )
   })
 
   it('is not started again while it is being stopped', async () => {
@@ -74,12 +77,16 @@ describe('Child', () => {
 
   it('shows the end of its log when it does not start', async () => {
     const starting = childOf("console.error('error: no engine'); process.exit(5)").start(never)
-    await expect(starting).rejects.toThrow(/^the worker did not start; it ended with 5; its log .*\n {2}\| error: no engine$/)
+    await expect(starting).rejects.toThrow(
+      /^the worker did not start; it ended with 5; its log .*\n {2}\| error: no engine$/,
+    )
   })
 
   it('gives up when it is told to stop before it is ready', async () => {
     const stop = new AbortController()
-    const starting = childOf("process.on('SIGTERM', () => process.exit(0)); console.log('up')").start(stop.signal)
+    const starting = childOf("process.on('SIGTERM', () => process.exit(0)); console.log('up')").start(
+      stop.signal,
+    )
     stop.abort()
     await expect(starting).rejects.toThrow('it was told to stop')
   })

@@ -164,7 +164,10 @@ function notReady(name: string, why: string, logFile: string): CliError {
 function tailOf(file: string): string {
   try {
     const bytes = readFileSync(file)
-    return bytes.subarray(Math.max(0, bytes.length - TAIL_BYTES)).toString('utf8').trimEnd()
+    return bytes
+      .subarray(Math.max(0, bytes.length - TAIL_BYTES))
+      .toString('utf8')
+      .trimEnd()
   } catch {
     return ''
   }

@@ -26,6 +26,7 @@ export class Runtime {
   #board: { pid: number; url: string; user: string; password: string | null } | null = null
   #environment: { redisUrl: string; dockerHost: string; dataDir: string } | null = null
   #isReady = false
+  #shownPassword: string | null = null
 
   constructor(options: RuntimeOptions) {
     this.#options = options
@@ -61,11 +62,20 @@ export class Runtime {
 
   async #setUp(signal: AbortSignal): Promise<{ redisUrl: string; dockerHost: string; dataDir: string }> {
     const { settings, print } = this.#options
-    const found = await setUp({ root: ROOT, env: settings.env, log: print, needs: ['engine', 'redis', 'image'], signal })
+    const found = await setUp({
+      root: ROOT,
+      env: settings.env,
+      log: print,
+      needs: ['engine', 'redis', 'image'],
+      signal,
+    })
     this.#stops.push(found.stop)
     const { redisUrl, dockerHost, dataDir } = found
     if (!redisUrl || !dockerHost) {
-      throw new CliError('the set-up is not complete; Redis or an engine is missing; see the lines above', EXIT.infrastructure)
+      throw new CliError(
+        'the set-up is not complete; Redis or an engine is missing; see the lines above',
+        EXIT.infrastructure,
+      )
     }
     this.#environment = { redisUrl, dockerHost, dataDir }
     return this.#environment
@@ -90,7 +100,12 @@ export class Runtime {
 
   async #startBoard(signal: AbortSignal): Promise<void> {
     const child = this.#child('board', '@agirunner/board', (pid, { url, user, password }) => {
-      this.#board = { pid, url: String(url), user: String(user), password: password === null ? null : String(password) }
+      this.#board = {
+        pid,
+        url: String(url),
+        user: String(user),
+        password: typeof password === 'string' ? password : null,
+      }
       this.#announceAgain()
     })
     this.#stops.push(() => child.stop())
@@ -134,7 +149,10 @@ export class Runtime {
     const { settings, print } = this.#options
     writeUp(settings.dataDir, record)
     const { redisUrl, board, queue } = record
-    if (board.password) print(`board login: user ${board.user}, password ${board.password}`)
+    if (board.password && board.password !== this.#shownPassword) {
+      print(`board login: user ${board.user}, password ${board.password}`)
+      this.#shownPassword = board.password
+    }
     print(
       `ready redis=${maskUrl(redisUrl)} board=${board.url} worker=${record.worker.id} queue=${queue} ` +
         `workspaces=${this.#worker.strategy} data=${settings.dataDir}`,

@@ -37,7 +37,12 @@ export class ScriptedWorker {
   /** Takes the lease and starts an attempt. */
   async begin(): Promise<void> {
     const names = redisNames(this.#queue)
-    const keys = [names.record(this.#taskId), names.result(this.#taskId), names.lease(this.#taskId), names.fence]
+    const keys = [
+      names.record(this.#taskId),
+      names.result(this.#taskId),
+      names.lease(this.#taskId),
+      names.fence,
+    ]
     const reply = await this.#redis.eval(scripts.BEGIN_ATTEMPT, 4, ...keys, 'w-test', now(), LEASE_MS)
     const [verdict, fence, attempt] = reply as [string, number, number]
     if (verdict !== 'started') throw new Error(`the attempt did not start: ${verdict}`)
@@ -48,7 +53,16 @@ export class ScriptedWorker {
   async log(text: string, stream: LogEntry['stream'] = 'stdout'): Promise<void> {
     this.#logSeq += 1
     const seq = this.#logSeq
-    const entry = { taskId: this.#taskId, attempt: this.#attempt, seq, at: now(), stream, step: null, offset: 0, text }
+    const entry = {
+      taskId: this.#taskId,
+      attempt: this.#attempt,
+      seq,
+      at: now(),
+      stream,
+      step: null,
+      offset: 0,
+      text,
+    }
     await this.#redis.xadd(redisNames(this.#queue).log(this.#taskId), `${seq}-0`, 'e', JSON.stringify(entry))
   }
 
@@ -63,7 +77,14 @@ export class ScriptedWorker {
     const names = redisNames(this.#queue)
     const id = this.#taskId
     const result = resultOf(id, changes)
-    const keys = [names.record(id), names.result(id), names.events(id), names.log(id), names.lease(id), names.cancel(id)]
+    const keys = [
+      names.record(id),
+      names.result(id),
+      names.events(id),
+      names.log(id),
+      names.lease(id),
+      names.cancel(id),
+    ]
     const event = this.#event('task.finished', 'report', { status: result.status })
     const values = [this.#fence, JSON.stringify(result), event, this.#attempt, '', RETENTION_SECONDS]
     const verdict = await this.#redis.eval(scripts.FINISH, 6, ...keys, ...values, names.doneChannel, id)
@@ -72,7 +93,15 @@ export class ScriptedWorker {
   }
 
   #event(type: NewEvent['type'], phase: NewEvent['phase'], data: NewEvent['data']): string {
-    const event: NewEvent = { version: 1, taskId: this.#taskId, attempt: this.#attempt, at: now(), type, phase, data }
+    const event: NewEvent = {
+      version: 1,
+      taskId: this.#taskId,
+      attempt: this.#attempt,
+      at: now(),
+      type,
+      phase,
+      data,
+    }
     return JSON.stringify(event)
   }
 }
