@@ -1,5 +1,5 @@
-// Who may import whom. ARCHITECTURE.md shows the same table; `infra/check/boundaries.test.js` plants a violation of
-// each rule and sees it caught.
+// Who may import whom. ARCHITECTURE.md shows the same table; `infra/check/planted.js` plants a violation of each rule
+// and sees it caught.
 
 /** The rooms of the worker in the order that data flows: a room may import from an earlier one, never from a later. */
 const ROOMS = ['intake', 'engine', 'workspace', 'execution', 'capture', 'report', 'cleanup']
@@ -7,7 +7,8 @@ const ROOMS = ['intake', 'engine', 'workspace', 'execution', 'capture', 'report'
 const STORY = ['main', 'index', 'compose', 'consume', 'run-task']
 
 const WORKER = '^apps/worker/src/'
-const TEST = '\\.test\\.ts$|/src/testing/|/src/test/|^test/'
+const TEST = '\\.test\\.ts$|/src/testing/|/src/test/'
+const E2E = 'test/e2e'
 const story = `${WORKER}(${STORY.join('|')})\\.ts$`
 
 /** What a package may import of ours, itself apart. Tests may use the test-kit as well. */
@@ -20,7 +21,7 @@ const PACKAGES = {
   'apps/worker': ['packages/contracts'],
   'apps/board': ['packages/contracts'],
   'infra/setup': [],
-  'test/e2e': ['packages/contracts', 'packages/producer', 'packages/test-kit'],
+  [E2E]: ['packages/contracts', 'packages/producer', 'packages/test-kit'],
 }
 const OURS = '^(packages|apps|infra|test)/'
 
@@ -28,18 +29,20 @@ const onlyItsPackages = Object.entries(PACKAGES).map(([from, allowed]) => ({
   name: `${from.replace('/', '-')}-imports-only-its-own`,
   comment: `${from} may import ${allowed.join(', ') || 'nothing of ours'}; apps never import apps`,
   severity: 'error',
-  from: { path: `^${from}/`, pathNot: TEST },
+  from: from === E2E ? { path: `^${from}/` } : { path: `^${from}/`, pathNot: TEST },
   to: { path: OURS, pathNot: [from, ...allowed].map(path => `^${path}/`) },
 }))
 
 /** Tests see what they test and what the test-kit offers: the same rule, with one more name in the list. */
-const testsOnlyTheKit = Object.entries(PACKAGES).map(([from, allowed]) => ({
-  name: `${from.replace('/', '-')}-tests-import-only-the-kit`,
-  comment: `tests of ${from} may import what ${from} may, and the test-kit`,
-  severity: 'error',
-  from: { path: `^${from}/.*(${TEST})` },
-  to: { path: OURS, pathNot: [from, ...allowed, 'packages/test-kit'].map(path => `^${path}/`) },
-}))
+const testsOnlyTheKit = Object.entries(PACKAGES)
+  .filter(([from]) => from !== E2E)
+  .map(([from, allowed]) => ({
+    name: `${from.replace('/', '-')}-tests-import-only-the-kit`,
+    comment: `tests of ${from} may import what ${from} may, and the test-kit`,
+    severity: 'error',
+    from: { path: `^${from}/.*(${TEST})` },
+    to: { path: OURS, pathNot: [from, ...allowed, 'packages/test-kit'].map(path => `^${path}/`) },
+  }))
 
 const oneWay = ROOMS.map((room, index) => ({
   name: `room-${room}-sees-no-later-room`,
@@ -84,8 +87,8 @@ module.exports = {
       name: 'production-code-imports-no-test-code',
       comment: 'tests and what only they use stay out of what ships',
       severity: 'error',
-      from: { pathNot: TEST },
-      to: { path: TEST },
+      from: { pathNot: [TEST, `^${E2E}/`] },
+      to: { path: [TEST, `^${E2E}/`] },
     },
     ...onlyItsPackages,
     ...testsOnlyTheKit,

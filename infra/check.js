@@ -21,7 +21,10 @@ const checks = [
   // Before the type-aware linter and the boundaries: both read the declarations that it writes.
   { name: 'types', run: tool('tsc', '-b') },
   { name: 'type-aware lint', run: tool('oxlint', '--type-aware', '--deny-warnings') },
-  { name: 'boundaries', run: tool('depcruise', '--output-type', 'err-long', 'apps', 'packages', 'infra', 'test') },
+  {
+    name: 'boundaries',
+    run: tool('depcruise', '--output-type', 'err-long', 'apps', 'packages', 'infra', 'test'),
+  },
   { name: 'unused code', run: tool('knip', '--no-progress') },
   { name: 'repository rules', run: async () => (await problemsOfRepository(root)).join('\n') },
   { name: 'planted violations', run: async () => (await missesOfPlanted(root)).join('\n') },

@@ -87,7 +87,16 @@ function missedBoundaries(root, folder) {
   const { forbidden } = createRequire(import.meta.url)(join(root, '.dependency-cruiser.cjs'))
   const plants = [...boundaries, ...forbidden.flatMap(plantOf)]
   for (const { files } of plants) write(folder, files)
-  const { stdout, stderr } = run(folder, 'depcruise', '--output-type', 'json', 'apps', 'packages', 'infra')
+  const { stdout, stderr } = run(
+    folder,
+    'depcruise',
+    '--output-type',
+    'json',
+    'apps',
+    'packages',
+    'infra',
+    'test',
+  )
   if (!stdout.startsWith('{')) return [`dependency-cruiser did not run: ${stderr}`]
   /** @type {{from: string, rule: {name: string}}[]} */
   const violations = JSON.parse(stdout).summary.violations
@@ -122,7 +131,7 @@ function plantOf({ name }) {
     return [{ expected: name, files: file }, ...laterRoom(room, name)]
   }
   const [, kind, directory, tests] =
-    /^(apps|packages|infra)-(.+?)-(tests-import-only-the-kit|imports-only-its-own)$/.exec(name) ?? []
+    /^(apps|packages|infra|test)-(.+?)-(tests-import-only-the-kit|imports-only-its-own)$/.exec(name) ?? []
   if (!kind || !directory) return []
   const stranger = directory === 'worker' ? 'apps/board' : 'apps/worker'
   const file = `${kind}/${directory}/src/stranger${tests?.startsWith('tests') ? '.test' : ''}.ts`

@@ -3,8 +3,9 @@
 #
 #   build.sh OUT.tar
 #
-# Packages come from where this machine's own apt gets them, checked with this machine's own keys. Needs mmdebstrap,
-# apt's package lists, and root or user namespaces. Prints mmdebstrap's progress; fails with its status.
+# Packages come from where this machine's own apt gets them, checked with this machine's own keys. Needs
+# mmdebstrap, apt's package lists, and root or user namespaces. Prints mmdebstrap's progress; fails with its
+# status.
 set -eu
 
 out=${1:?usage: build.sh OUT.tar}
@@ -18,8 +19,8 @@ trap 'rm -rf "$work"' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-# The machine's sources in apt's own words, whichever way they are written down. Only the distribution's: a vendor's
-# repository has no place in the image, and its key may be unknown in there.
+# The machine's sources in apt's own words, whichever way they are written down. Only the distribution's: a
+# vendor's repository has no place in the image, and its key may be unknown in there.
 keyring=/usr/share/keyrings/$distribution-archive-keyring.gpg
 [ -r "$keyring" ] && signed="signed-by=$keyring" || signed=
 apt-get indextargets --format '$(ORIGIN)|$(REPO_URI)|$(RELEASE)|$(COMPONENT)' 'Created-By: Packages' |
@@ -44,6 +45,6 @@ packages=$(grep -v '^#' "$here/packages" | tr '\n' ',')
 mmdebstrap --variant=apt --format=tar --include="${packages%,}" \
   --aptopt="$work/apt.conf" \
   --aptopt='Acquire::Languages "none"' \
-  --customize-hook="$here/customize.sh \"\$1\"" \
+  --customize-hook="sh '$here/customize.sh' \"\$1\"" \
   "$suite" "$work/root.tar" - <"$work/sources.list"
 mv "$work/root.tar" "$out"

@@ -1,5 +1,6 @@
 #!/bin/sh
-# The last step of the image, the same for both ways to build it: customize.sh ROOT, with ROOT / inside a Dockerfile.
+# The last step of the image, the same for both ways to build it: customize.sh ROOT, with ROOT / inside a
+# Dockerfile.
 set -eu
 root=${1%/}
 
@@ -12,8 +13,8 @@ mkdir -p "$root/home/agent" "$root/workspace"
 chmod 0755 "$root/home/agent" "$root/workspace"
 chown 10001:10001 "$root/home/agent" "$root/workspace"
 
-# No documentation and no translations, now and for what a task installs. Taken out here and not as packages are
-# unpacked: mmdebstrap would start a filter for each of them, which doubles the time.
+# No documentation and no translations, now and for what a task installs. Taken out here and not as packages
+# are unpacked: mmdebstrap would start a filter for each of them, which doubles the time.
 cat >"$root/etc/dpkg/dpkg.cfg.d/99agirunner" <<'END'
 path-exclude=/usr/share/doc/*
 path-include=/usr/share/doc/*/copyright

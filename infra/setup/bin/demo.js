@@ -84,7 +84,7 @@ async function demo(args, undo) {
   if (output.trim() === '') return code || 1
   show.result(JSON.parse(output))
   const patch = await run({ root, env: childEnv, signal, args: ['patch', taskId], capture: true })
-  if (patch.code === 0) show.patch(taskId, patch.output)
+  if (patch.output !== '') show.patch(taskId, patch.output)
   return code
 }
 

@@ -1,5 +1,6 @@
 #!/usr/bin/env node
-// `npm run setup [-- --stop]`: makes this machine ready and leaves everything running, or stops what that started.
+// `npm run setup [-- --stop]`: makes this machine ready and leaves everything running, or stops what that
+// started.
 import { fileURLToPath } from 'node:url'
 import { messageOf } from '../src/errors.js'
 import { setUp, stopAll } from '../src/index.js'

@@ -27,7 +27,8 @@ export function whyNoInstall(env) {
 }
 
 /**
- * Installs Debian packages, without what they merely recommend and without removing or reconfiguring any other.
+ * Installs Debian packages, without what they merely recommend and without removing or reconfiguring any
+ * other.
  * @param {{packages: readonly string[], dataDir: string, env: Env, say: import('./log.js').Log}} options
  * @returns {Promise<void>}
  * @throws {SetupError} install.forbidden, install.failed
@@ -54,7 +55,9 @@ export async function ensurePackageLists({ dataDir, env, say }) {
   if (!updated && listsAreMissingOrOld()) await update(aptRunner(dataDir, env), say)
 }
 
-/** @typedef {{run: (args: readonly string[]) => Promise<{code: number, output: string}>, logFile: string}} Apt */
+/**
+ * @typedef {{run: (args: readonly string[]) => Promise<{code: number, output: string}>, logFile: string}} Apt
+ */
 
 /**
  * @param {string} dataDir
@@ -68,7 +71,8 @@ function aptRunner(dataDir, env) {
 }
 
 /**
- * A source that is away is no reason to stop: what is needed may come from another, and else the install says so.
+ * A source that is away is no reason to stop: what is needed may come from another, and else the install says
+ * so.
  * @param {Apt} apt
  * @param {import('./log.js').Log} say
  */
@@ -87,8 +91,8 @@ function install(apt, packages) {
 }
 
 /**
- * Where no systemd runs, a package would start its service by its init script, unsupervised, and fail to install when
- * that fails. Debian's own way to say no is this file; one that is there already is left alone.
+ * Where no systemd runs, a package would start its service by its init script, unsupervised, and fail to
+ * install when that fails. Debian's own way to say no is this file; one that is there already is left alone.
  * @template T
  * @param {() => Promise<T>} work
  * @returns {Promise<T>}
@@ -103,7 +107,10 @@ async function withoutServiceStarts(work) {
   }
 }
 
-/** @returns {boolean} the lists' change times tell when they were fetched; their modification times are the server's */
+/**
+ * @returns {boolean} the lists' change times tell when they were fetched; their modification times are the
+ *   server's
+ */
 function listsAreMissingOrOld() {
   let newest = 0
   let packageLists = 0

@@ -16,7 +16,8 @@ import { endProcess, isAlive, nameOf, run, startService, startTimeOf, tailOf, wa
 export const defaultSocket = '/var/run/docker.sock'
 const defaultHost = `unix://${defaultSocket}`
 
-// dockerd's own default: a second dockerd that finds it held ends before it takes the socket away from the first.
+// dockerd's own default: a second dockerd that finds it held ends before it takes the socket away from the
+// first.
 const pidFile = '/var/run/docker.pid'
 const containerdPidFile = '/var/run/docker/containerd/containerd.pid'
 const runFolder = '/run/docker'
@@ -45,9 +46,10 @@ export async function installDockerd({ dataDir, env, say }) {
 
 /**
  * Starts dockerd on the default socket, with a log of its own.
- * @param {{dataDir: string, env: Env, say: Log, onLaunch: (own: ProcessId) => void}} options `onLaunch` is called as
- *   soon as there is a process
- * @returns {Promise<ProcessId | null>} null when another dockerd holds the machine and has come to answer meanwhile
+ * @param {{dataDir: string, env: Env, say: Log, onLaunch: (own: ProcessId) => void}} options `onLaunch` is
+ *   called as soon as there is a process
+ * @returns {Promise<ProcessId | null>} null when another dockerd holds the machine and has come to answer
+ *   meanwhile
  * @throws {SetupError} engine.start_failed
  */
 export async function startDockerd({ dataDir, env, say, onLaunch }) {
@@ -158,7 +160,9 @@ async function rootFolder(env) {
   }
 }
 
-/** @returns {ProcessId[]} the containerd-shims of a dockerd's own containerd; one of the system's is not ours */
+/**
+ * @returns {ProcessId[]} the containerd-shims of a dockerd's own containerd; one of the system's is not ours
+ */
 function shims() {
   return readdirSync('/proc')
     .filter(name => /^\d+$/.test(name))
@@ -213,8 +217,8 @@ function holderOf(file, name) {
 }
 
 /**
- * After a crash of the machine a pid file may name a process that has nothing to do with it, and dockerd would refuse
- * to start, or wait for a containerd that isn't one.
+ * After a crash of the machine a pid file may name a process that has nothing to do with it, and dockerd
+ * would refuse to start, or wait for a containerd that isn't one.
  * @param {string} file
  * @param {string} name
  */

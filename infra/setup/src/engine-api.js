@@ -21,7 +21,8 @@ const idleMsDefault = 10_000
 
 /**
  * One call of the Docker API, which Podman serves too.
- * @param {string} host `unix:///path`, `tcp://name:port` or `http(s)://name:port`; with DOCKER_TLS_VERIFY tcp means TLS
+ * @param {string} host `unix:///path`, `tcp://name:port` or `http(s)://name:port`; with DOCKER_TLS_VERIFY tcp
+ *   means TLS
  * @param {Env} env for DOCKER_TLS_VERIFY and DOCKER_CERT_PATH
  * @param {ApiCall} call
  * @returns {Promise<{status: number, text: string}>} whatever the status
@@ -117,7 +118,8 @@ export async function engineVersion(host, env) {
 }
 
 /**
- * A call that must succeed. Calls that answer with a stream of JSON lines report most of their failures in there.
+ * A call that must succeed. Calls that answer with a stream of JSON lines report most of their failures in
+ * there.
  * @param {string} host
  * @param {Env} env
  * @param {ApiCall} call

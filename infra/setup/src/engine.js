@@ -21,8 +21,8 @@ const defaultHost = `unix://${defaultSocket}`
 
 /**
  * Finds a container engine, or installs and starts one where that is allowed.
- * @param {{dataDir: string, env: Env, log: import('./log.js').Log, keep?: boolean}} options `keep`: what is started
- *   is to run on until `setup --stop`
+ * @param {{dataDir: string, env: Env, log: import('./log.js').Log, keep?: boolean}} options `keep`: what is
+ *   started is to run on until `setup --stop`
  * @returns {Promise<Engine>}
  * @throws {SetupError} engine.unreachable, engine.missing, engine.start_failed, install.failed
  */
@@ -41,7 +41,8 @@ export function ensureEngine({ dataDir, env, log, keep = false }) {
         return useFound(defaultHost, { dataDir, env, log, keep })
       }
     }
-    // Recorded before it answers: killed now, this process must not leave a dockerd that the next one doesn't know.
+    // Recorded before it answers: killed now, this process must not leave a dockerd that the next one doesn't
+    // know.
     const onLaunch = /** @param {import('./processes.js').ProcessId} own */ own =>
       recordService(stateFile(dataDir), { ...own, url: defaultHost, keep })
     const own = await startDockerd({ dataDir, env, say, onLaunch })

@@ -38,7 +38,8 @@ export function isTrue(value) {
  * Finds a program as a shell would.
  * @param {string} name
  * @param {Env} env whose PATH is searched
- * @param {{system?: boolean}} [options] `system`: also look where a person's PATH often doesn't reach (`/usr/sbin`)
+ * @param {{system?: boolean}} [options] `system`: also look where a person's PATH often doesn't reach
+ *   (`/usr/sbin`)
  * @returns {string | null} its absolute path
  */
 export function which(name, env, { system = false } = {}) {
@@ -52,7 +53,8 @@ export function which(name, env, { system = false } = {}) {
 
 /**
  * @param {Env} env
- * @returns {string} PATH with the system's own folders at its end, for children that call `iptables` or `mount`
+ * @returns {string} PATH with the system's own folders at its end, for children that call `iptables` or
+ *   `mount`
  */
 export function pathWithSystemFolders(env) {
   const folders = (env.PATH ?? '').split(delimiter).filter(Boolean)
@@ -64,7 +66,9 @@ export function isDebianLike() {
   return process.platform === 'linux' && existsSync('/etc/debian_version') && existsSync('/usr/bin/apt-get')
 }
 
-/** @returns {boolean} whether systemd runs this machine, so that installing a package may start its service */
+/**
+ * @returns {boolean} whether systemd runs this machine, so that installing a package may start its service
+ */
 export function hasSystemd() {
   return existsSync('/run/systemd/system')
 }

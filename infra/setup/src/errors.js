@@ -11,8 +11,8 @@
 export class SetupError extends Error {
   /**
    * @param {SetupErrorCode} code what a program can tell it by
-   * @param {{what: string, why: string, fix: string, details?: string, cause?: unknown}} parts `details` (the tail
-   *   of a log, say) is put below the message, indented
+   * @param {{what: string, why: string, fix: string, details?: string, cause?: unknown}} parts `details` (the
+   *   tail of a log, say) is put below the message, indented
    */
   constructor(code, { what, why, fix, details, cause }) {
     const below = details?.trim() ? `\n${indent(details.trim())}` : ''

@@ -5,7 +5,8 @@ import { run } from './processes.js'
 
 /** @typedef {import('./environment.js').Env} Env */
 
-// What an engine's bridge needs of the kernel: a chain of the nat table that matches local addresses and masquerades.
+// What an engine's bridge needs of the kernel: a chain of the nat table that matches local addresses and
+// masquerades.
 const probeChain = 'AGIRUNNER-PROBE'
 const probes = [
   ['-N', probeChain],
@@ -22,11 +23,12 @@ const programs = [
 ]
 
 /**
- * Finds an iptables that this kernel really serves. The one the system points to comes first; another is put before
- * it for the engine alone, by a folder of links, so that the system's own choice is never changed.
+ * Finds an iptables that this kernel really serves. The one the system points to comes first; another is put
+ * before it for the engine alone, by a folder of links, so that the system's own choice is never changed.
  * @param {Env} env
  * @param {string} folder for the links
- * @returns {Promise<{path: string, variant: string} | null>} `path`: a PATH for the engine; null when none works
+ * @returns {Promise<{path: string, variant: string} | null>} `path`: a PATH for the engine; null when none
+ *   works
  */
 export async function workingIptables(env, folder) {
   const path = pathWithSystemFolders(env)

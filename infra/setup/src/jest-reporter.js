@@ -1,8 +1,8 @@
 import { writeFileSync } from 'node:fs'
 
 /**
- * Stores how many tests passed and failed in the file that AGIRUNNER_TEST_TOTALS names, for `npm test` to print after
- * everything is cleaned up. Without it, this does nothing.
+ * Stores how many tests passed and failed in the file that AGIRUNNER_TEST_TOTALS names, for `npm test` to
+ * print after everything is cleaned up. Without it, this does nothing.
  */
 export default class TotalsReporter {
   /**
@@ -12,7 +12,8 @@ export default class TotalsReporter {
   onRunComplete(_contexts, results) {
     const file = process.env.AGIRUNNER_TEST_TOTALS
     if (!file) return
-    // A file that could not even be loaded ran none of its tests: that is a failure, though of no single test.
+    // A file that could not even be loaded ran none of its tests: that is a failure, though of no single
+    // test.
     const failed = results.numFailedTests + results.numRuntimeErrorTestSuites
     writeFileSync(file, JSON.stringify({ passed: results.numPassedTests, failed }))
   }

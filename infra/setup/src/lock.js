@@ -6,7 +6,10 @@ import { dataFolder, readJson } from './files.js'
 import { areaLog } from './log.js'
 import { isAlive, ownProcess, waitFor } from './processes.js'
 
-/** @typedef {import('./processes.js').ProcessId & {token: string}} Owner `token` tells one taking from the next */
+/**
+ * @typedef {import('./processes.js').ProcessId & {token: string}} Owner `token` tells one taking from the
+ *   next
+ */
 
 const patienceMs = 20 * 60 * 1000
 const reminderMs = 5000
@@ -84,8 +87,8 @@ function tryTake(file, owner) {
 }
 
 /**
- * Removes the lock of a dead owner. Of several processes that see it dead only one may, and only while it is still
- * that owner's: otherwise a slow one would remove the lock that a quick one has just taken.
+ * Removes the lock of a dead owner. Of several processes that see it dead only one may, and only while it is
+ * still that owner's: otherwise a slow one would remove the lock that a quick one has just taken.
  * @param {string} file
  * @param {Owner} dead
  */

@@ -8,7 +8,10 @@ import { areaLog, withProgress } from './log.js'
 import { run } from './processes.js'
 
 /** @typedef {import('./environment.js').Env} Env */
-/** @typedef {{root: string, env: Env, log: import('./log.js').Log, dataDir?: string}} Options `root` of the checkout */
+/**
+ * @typedef {{root: string, env: Env, log: import('./log.js').Log, dataDir?: string}} Options `root` of the
+ *   checkout
+ */
 
 /**
  * Installs the npm packages exactly as the lockfile says, when they are missing or older than it.
@@ -50,10 +53,11 @@ export function ensureBuilt({ root, env, log, dataDir = dataDirFrom(env) }) {
 }
 
 /**
- * Runs pnpm, in the version that the root's package.json names, by npx: neither corepack nor a pnpm of its own is
- * needed.
+ * Runs pnpm, in the version that the root's package.json names, by npx: neither corepack nor a pnpm of its
+ * own is needed.
  * @param {readonly string[]} args
- * @param {{root: string, env: Env, logFile?: string, inherit?: boolean}} options where its output goes; else it is returned
+ * @param {{root: string, env: Env, logFile?: string, inherit?: boolean}} options where its output goes; else
+ *   it is returned
  * @returns {Promise<{code: number, output: string}>}
  */
 export function pnpm(args, { root, env, logFile, inherit = false }) {

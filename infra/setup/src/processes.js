@@ -12,7 +12,8 @@ import { setTimeout as sleep } from 'node:timers/promises'
 const tailBytes = 4000
 
 /**
- * When a process started: field 22 of /proc/<pid>/stat (clock ticks since boot) on Linux, what `ps` says elsewhere.
+ * When a process started: field 22 of /proc/<pid>/stat (clock ticks since boot) on Linux, what `ps` says
+ * elsewhere.
  * @param {number} pid
  * @returns {string | null} null when there is no such process, or only its zombie
  */
@@ -116,9 +117,10 @@ export async function waitFor(condition, { withinMs, everyMs }) {
  * @param {readonly string[]} args
  * @param {{env: Env, cwd?: string, logFile?: string, inherit?: boolean, argv0?: string,
  *   timeoutMs?: number, signal?: AbortSignal}} options
- *   `logFile`: both outputs are appended to it and `output` is what this run added (its tail); `inherit`: both go
- *   where this process's go
- * @returns {Promise<{code: number, output: string}>} `code` is 127 when there is no such program, 128 + n after a signal
+ *   `logFile`: both outputs are appended to it and `output` is what this run added (its tail); `inherit`:
+ *   both go where this process's go
+ * @returns {Promise<{code: number, output: string}>} `code` is 127 when there is no such program, 128 + n
+ *   after a signal
  */
 export async function run(command, args, options) {
   const file = options.logFile ? openSync(options.logFile, 'a', 0o600) : null
@@ -171,8 +173,8 @@ export function signalNumber(signal) {
 }
 
 /**
- * Starts a service that outlives this process: a session of its own (so that Ctrl-C at the terminal does not reach
- * it), its output appended to a file.
+ * Starts a service that outlives this process: a session of its own (so that Ctrl-C at the terminal does not
+ * reach it), its output appended to a file.
  * @param {string} command
  * @param {readonly string[]} args
  * @param {{env: Env, logFile: string, argv0?: string}} options

@@ -8,8 +8,10 @@ const defaultImage = 'redis:7'
 const pullIdleMs = 60_000
 
 /**
- * Runs Redis in a container, for machines that have an engine and no Redis. It reads `redis.conf` in its folder.
- * @param {{host: string, env: Env, port: number, folder: string}} options `port` on 127.0.0.1; `folder` holds its data
+ * Runs Redis in a container, for machines that have an engine and no Redis. It reads `redis.conf` in its
+ * folder.
+ * @param {{host: string, env: Env, port: number, folder: string}} options `port` on 127.0.0.1; `folder` holds
+ *   its data
  * @returns {Promise<string>} the container's id
  * @throws {import('./errors.js').SetupError} engine.request_failed
  */
@@ -40,7 +42,8 @@ export async function startRedisContainer({ host, env, port, folder }) {
 
 /**
  * @param {{host: string, env: Env, say: import('./log.js').Log}} options
- * @returns {Promise<void>} when the engine has the image; AGIRUNNER_REDIS_IMAGE names another than the default
+ * @returns {Promise<void>} when the engine has the image; AGIRUNNER_REDIS_IMAGE names another than the
+ *   default
  * @throws {import('./errors.js').SetupError} engine.request_failed
  */
 export async function ensureRedisImage({ host, env, say }) {

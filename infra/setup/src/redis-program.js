@@ -24,9 +24,9 @@ export async function findRedisProgram(env) {
 }
 
 /**
- * Installs the program without its service. In Debian the server is one program with the checkers of `redis-tools`
- * (`redis-server` is but a link to `redis-check-rdb`), told apart by the name it is called by; the package
- * `redis-server` adds that link and a system service on port 6379, which nobody asked for.
+ * Installs the program without its service. In Debian the server is one program with the checkers of
+ * `redis-tools` (`redis-server` is but a link to `redis-check-rdb`), told apart by the name it is called by;
+ * the package `redis-server` adds that link and a system service on port 6379, which nobody asked for.
  * @param {{dataDir: string, env: Env, say: import('./log.js').Log}} options
  * @returns {Promise<RedisProgram | null>} null when the package holds no server after all
  * @throws {import('./errors.js').SetupError} install.failed

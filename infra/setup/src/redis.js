@@ -33,8 +33,9 @@ const startsTried = 3
 const installGuide = 'https://redis.io/docs/latest/operate/oss_and_stack/install'
 
 /**
- * Finds a Redis, or starts a private one with its data below the data folder. After its death, a later call starts it
- * on the same data, and where possible with the same address and password, so that its clients find it again.
+ * Finds a Redis, or starts a private one with its data below the data folder. After its death, a later call
+ * starts it on the same data, and where possible with the same address and password, so that its clients find
+ * it again.
  * @param {Options & {keep?: boolean}} options `keep`: what is started is to run on until `setup --stop`
  * @returns {Promise<Redis>}
  * @throws {SetupError} redis.unreachable, redis.missing, redis.start_failed, install.failed
@@ -158,7 +159,8 @@ async function end(state, { env, log }) {
 }
 
 /**
- * @param {{dataDir: string, env: Env, say: Log, former: string | null}} options `former`: its URL when it last ran
+ * @param {{dataDir: string, env: Env, say: Log, former: string | null}} options `former`: its URL when it
+ *   last ran
  * @returns {Promise<{url: string, pid?: number, startTime?: string, container?: string}>}
  */
 async function start({ dataDir, env, say, former }) {
@@ -175,7 +177,10 @@ async function start({ dataDir, env, say, former }) {
   }
 }
 
-/** @typedef {(plan: Plan) => Promise<{url: string, pid?: number, startTime?: string, container?: string}>} Launcher */
+/**
+ * @typedef {(plan: Plan) => Promise<{url: string, pid?: number, startTime?: string, container?: string}>}
+ *   Launcher
+ */
 
 /**
  * Where a Redis server comes from: the PATH, else Debian's package, else an image.
@@ -219,7 +224,8 @@ async function launchProgram({ command, argv0, name, version }, { dataDir, env, 
   const own = await startService(command, [configFile], { env, logFile, argv0 }).catch(error => {
     throw startError(messageOf(error), logFile)
   })
-  // Recorded before it is ready: killed now, this process must not leave a Redis that the next one doesn't know.
+  // Recorded before it is ready: killed now, this process must not leave a Redis that the next one doesn't
+  // know.
   recordService(stateFile(dataDir), { ...own, url, keep: false })
   try {
     await waitUntilReady(url, async () => isAlive(own), { say, logFile })

@@ -5,8 +5,8 @@ import { connect as connectTls } from 'node:tls'
 export class RedisReplyError extends Error {}
 
 /**
- * Sends commands to Redis, one after the other on one connection, and closes it. It knows just enough of the protocol
- * for a set-up; everything else uses a real client.
+ * Sends commands to Redis, one after the other on one connection, and closes it. It knows just enough of the
+ * protocol for a set-up; everything else uses a real client.
  * @param {string} url `redis://[user[:password]@]host[:port]`, or `rediss://` for TLS
  * @param {readonly (readonly string[])[]} commands
  * @param {{withinMs: number}} options for all of it together

@@ -5,8 +5,8 @@ import { isAlive, ownProcess } from './processes.js'
 /** @typedef {import('./processes.js').ProcessId} ProcessId */
 
 /**
- * What is known of a service that a set-up started, kept in a file so that the next set-up finds it, also after the
- * one that started it was killed.
+ * What is known of a service that a set-up started, kept in a file so that the next set-up finds it, also
+ * after the one that started it was killed.
  * @typedef {object} ServiceState
  * @property {number} pid
  * @property {string} startTime with `pid`, tells the service from a later process with the same number
@@ -27,7 +27,8 @@ import { isAlive, ownProcess } from './processes.js'
 
 /**
  * @param {string} file
- * @returns {ServiceState | null} null when there is none, or it can't be read; says nothing of whether it runs
+ * @returns {ServiceState | null} null when there is none, or it can't be read; says nothing of whether it
+ *   runs
  */
 export function readService(file) {
   const read = /** @type {Partial<ServiceState> | null} */ (readJson(file))
@@ -68,8 +69,8 @@ export function joinService(file, state, { keep }) {
 /**
  * Takes this process off the users, and tells what is to become of the service.
  * @param {string} file
- * @param {{expected: ServiceState, started: boolean}} options `expected`: the service meant; another one in its
- *   place is left alone. `started`: whether the caller started it
+ * @param {{expected: ServiceState, started: boolean}} options `expected`: the service meant; another one in
+ *   its place is left alone. `started`: whether the caller started it
  * @returns {{verdict: 'stop' | 'leave', users: ProcessId[]}} `users`: who else uses it
  */
 export function leaveService(file, { expected, started }) {

@@ -16,8 +16,8 @@ import { ensureRedis, stopStartedRedis } from './redis.js'
  * @property {string | null} dockerHost as DOCKER_HOST wants it; null where the engine was not among the needs
  * @property {string | null} image the default image's reference; null where it was not among the needs
  * @property {string} dataDir
- * @property {() => Promise<void>} stop stops what this call started, last started first; all of it is tried, then the
- *   first failure is thrown
+ * @property {() => Promise<void>} stop stops what this call started, last started first; all of it is tried,
+ *   then the first failure is thrown
  */
 
 const ownCheckout = fileURLToPath(new URL('../../../', import.meta.url))
@@ -26,8 +26,8 @@ const ownCheckout = fileURLToPath(new URL('../../../', import.meta.url))
 const everything = ['packages', 'build', 'redis', 'engine', 'image']
 
 /**
- * Makes this machine ready: uses what is there, installs and starts what is missing, says each step. It can be
- * repeated, and run by several processes at once. What it began is undone when a later step fails.
+ * Makes this machine ready: uses what is there, installs and starts what is missing, says each step. It can
+ * be repeated, and run by several processes at once. What it began is undone when a later step fails.
  * @param {object} options
  * @param {string} [options.root] of the checkout; default: the one that this file is in
  * @param {Env} options.env

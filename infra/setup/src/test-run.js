@@ -11,8 +11,8 @@ import { signalNumber } from './processes.js'
 /** @typedef {import('./environment.js').Env} Env */
 
 /**
- * @returns {string} a new, empty data folder; on a real disk where the system has one for temporary files, because
- *   /tmp may be memory, and tests put disk images and overlays there
+ * @returns {string} a new, empty data folder; on a real disk where the system has one for temporary files,
+ *   because /tmp may be memory, and tests put disk images and overlays there
  */
 export function makeTestData() {
   return mkdtempSync(join(existsSync('/var/tmp') ? '/var/tmp' : tmpdir(), 'agirunner-test-'))
@@ -34,8 +34,8 @@ export async function removeTestData(folder, { env, log }) {
 
 /**
  * Runs jest as a child, and passes SIGINT and SIGTERM on to it.
- * @param {{root: string, env: Env, args: readonly string[], signal: AbortSignal}} options `signal`: its reason is the
- *   name of the signal to pass on
+ * @param {{root: string, env: Env, args: readonly string[], signal: AbortSignal}} options `signal`: its
+ *   reason is the name of the signal to pass on
  * @returns {Promise<number>} the exit code, 128 + n after a signal
  */
 export function runJest({ root, env, args, signal }) {
@@ -57,8 +57,8 @@ export function runJest({ root, env, args, signal }) {
 /**
  * @param {string} file that the reporter wrote
  * @param {number} code the exit code of the whole run
- * @returns {{passed: number, failed: number}} a run that failed without a failed test, or died before it could tell,
- *   counts as one failure
+ * @returns {{passed: number, failed: number}} a run that failed without a failed test, or died before it
+ *   could tell, counts as one failure
  */
 export function readTotals(file, code) {
   const read = /** @type {{passed?: number, failed?: number} | null} */ (readJson(file))

@@ -16,26 +16,6 @@ export interface CloneAndRunOptions {
 
 /** The peer: what a person does by hand, with the real git and docker programs. */
 export function cloneAndRun({ image, dockerHost, urlOf, folder }: CloneAndRunOptions): Contender {
-  const args = (clone: string) => [
-    ...['run', '--rm', '--init', '--network', 'none'],
-    ...[
-      '--cpus',
-      String(LIMITS.cpu),
-      '--memory',
-      String(LIMITS.memoryBytes),
-      '--memory-swap',
-      String(LIMITS.memoryBytes),
-    ],
-    ...[
-      '--pids-limit',
-      String(LIMITS.pids),
-      '--volume',
-      `${clone}:/workspace/repo`,
-      '--workdir',
-      '/workspace/repo',
-    ],
-    ...[image, '/bin/sh', '-c', SCRIPT],
-  ]
   return {
     name: 'git clone + docker run',
     prepare: async round => void (await urlOf(round)),
@@ -44,12 +24,29 @@ export function cloneAndRun({ image, dockerHost, urlOf, folder }: CloneAndRunOpt
       const elapsed = stopwatch()
       const clone = await mkdtemp(join(folder, 'clone-'))
       await git(['clone', '--quiet', '--depth', '1', url, clone])
-      const firstByteMs = await dockerRun(args(clone), dockerHost, elapsed)
+      const firstByteMs = await dockerRun(dockerArguments(clone, image), dockerHost, elapsed)
       const resultMs = elapsed()
       await rm(clone, { recursive: true, force: true })
       return { firstByteMs, resultMs }
     },
   }
+}
+
+function dockerArguments(clone: string, image: string): string[] {
+  const limits = `--cpus=${LIMITS.cpu} --memory=${LIMITS.memoryBytes} --memory-swap=${LIMITS.memoryBytes} --pids-limit=${LIMITS.pids}`
+  const place = [`--volume=${clone}:/workspace/repo`, '--workdir=/workspace/repo']
+  return [
+    'run',
+    '--rm',
+    '--init',
+    '--network=none',
+    ...limits.split(' '),
+    ...place,
+    image,
+    '/bin/sh',
+    '-c',
+    SCRIPT,
+  ]
 }
 
 /** @returns when the first byte came */

@@ -12,7 +12,7 @@ export interface GitOptions {
 }
 
 /** Configuration for one git process and its children, in the form that needs no file (GIT_CONFIG_COUNT). */
-export function configEnvironment(config: Readonly<Record<string, string>>): Record<string, string> {
+function configEnvironment(config: Readonly<Record<string, string>>): Record<string, string> {
   const entries = Object.entries(config)
   const env: Record<string, string> = { GIT_CONFIG_COUNT: String(entries.length) }
   for (const [index, [key, value]] of entries.entries()) {

@@ -4,7 +4,14 @@ import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { createRepository, eventually, expectNoLeaks, type GitServer, git, serveGit } from '@agirunner/test-kit'
+import {
+  createRepository,
+  eventually,
+  expectNoLeaks,
+  type GitServer,
+  git,
+  serveGit,
+} from '@agirunner/test-kit'
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals'
 import { newTaskId } from './support.js'
 
@@ -30,7 +37,12 @@ let up: Running
 /** Starts the real command; it finds Redis by the `up.json` that `agirunner up` wrote. */
 function start(args: readonly string[], input?: string): Running {
   const { REDIS_URL: _shared, ...inherited } = process.env
-  const env = { ...inherited, AGIRUNNER_DATA: dataDir, AGIRUNNER_GIT_ALLOW_PRIVATE: 'yes', AGIRUNNER_NO_INSTALL: 'yes' }
+  const env = {
+    ...inherited,
+    AGIRUNNER_DATA: dataDir,
+    AGIRUNNER_GIT_ALLOW_PRIVATE: 'yes',
+    AGIRUNNER_NO_INSTALL: 'yes',
+  }
   const child = spawn(process.execPath, [COMMAND, ...args], { env, stdio: ['pipe', 'pipe', 'pipe'] })
   let stdout = ''
   let stderr = ''
@@ -54,7 +66,10 @@ beforeAll(async () => {
   await createRepository({ root, name: 'demo.git', files: { 'a.txt': 'a\n' } })
   server = await serveGit({ root })
   up = start(['up', '--port', '0', '--concurrency', '2'])
-  await eventually(() => /^ready/m.test(up.output()), { within: 60_000, what: 'agirunner up to be ready' }).catch(error => {
+  await eventually(() => /^ready/m.test(up.output()), {
+    within: 60_000,
+    what: 'agirunner up to be ready',
+  }).catch(error => {
     throw new Error(`${String(error)}\n${up.output()}`)
   })
 }, 90_000)
@@ -76,7 +91,12 @@ describe('agirunner run', () => {
     expect(plain.stderr).toMatch(/^err$/m)
     const json = await agirunner(['run', '-', '--json'], task({ ...repo, run: { script } }))
     expect(json.code).toBe(0)
-    const result = JSON.parse(json.stdout) as { taskId: string; status: string; output: unknown; base: { commit: string } }
+    const result = JSON.parse(json.stdout) as {
+      taskId: string
+      status: string
+      output: unknown
+      base: { commit: string }
+    }
     expect(result).toMatchObject({ status: 'succeeded', output: { ok: true } })
 
     const patch = await agirunner(['patch', result.taskId])
@@ -85,18 +105,42 @@ describe('agirunner run', () => {
     writeFileSync(join(root, 'p.patch'), patch.stdout)
     await git(['apply', '--index', '--binary', join(root, 'p.patch')], { cwd: clone })
     expect(readFileSync(join(clone, 'a.txt'), 'utf8')).toBe('a\nx\n')
-    expect(await agirunner(['logs', result.taskId])).toMatchObject({ code: 0, stdout: 'out\n', stderr: 'err\n' })
+    expect(await agirunner(['logs', result.taskId])).toMatchObject({
+      code: 0,
+      stdout: 'out\n',
+      stderr: 'err\n',
+    })
     expect((await agirunner(['result', result.taskId, '--json'])).code).toBe(0)
     expect((await agirunner(['events', result.taskId, '--json'])).stdout).toContain('"task.finished"')
   })
 
   it.each([
     [1, 'a non-zero exit', { run: { script: 'exit 9' } }, /task\.exit_nonzero/],
-    [1, 'out of memory', { environment: { resources: { memory: '32m' } }, run: { command: ['perl', '-e', '$x="x" x 2e8'] } }, /task\.out_of_memory/],
-    [2, 'an unknown ref', { workspace: { source: { url: '{{server}}/demo.git', ref: 'nope' } }, run: { script: 'true' } }, /ref_not_found/],
-    [2, 'an unknown image', { environment: { image: 'no/such:1', pullPolicy: 'never' }, run: { script: 'true' } }, /image\.not_found/],
+    [
+      1,
+      'out of memory',
+      { environment: { resources: { memory: '32m' } }, run: { command: ['perl', '-e', '$x="x" x 2e8'] } },
+      /task\.out_of_memory/,
+    ],
+    [
+      2,
+      'an unknown ref',
+      { workspace: { source: { url: '{{server}}/demo.git', ref: 'nope' } }, run: { script: 'true' } },
+      /ref_not_found/,
+    ],
+    [
+      2,
+      'an unknown image',
+      { environment: { image: 'no/such:1', pullPolicy: 'never' }, run: { script: 'true' } },
+      /image\.not_found/,
+    ],
     [4, 'a timeout', { run: { script: 'sleep 60' }, limits: { timeout: 1 } }, /task\.timeout/],
-    [5, 'an unknown host', { workspace: { source: { url: 'https://no-such-host.invalid/x' } }, run: { script: 'true' } }, /remote_unreachable/],
+    [
+      5,
+      'an unknown host',
+      { workspace: { source: { url: 'https://no-such-host.invalid/x' } }, run: { script: 'true' } },
+      /remote_unreachable/,
+    ],
   ])('%d: %s, with what to do about it', async (code, _what, spec, message) => {
     const text = task(spec).replace('{{server}}', server.url)
     const finished = await agirunner(['run', '-'], text)
@@ -114,13 +158,18 @@ describe('agirunner run', () => {
     const spec = { taskId: newTaskId('cli'), run: { script: 'true' } }
     expect((await agirunner(['run', '-'], JSON.stringify(spec))).code).toBe(0)
     expect((await agirunner(['run', '-'], JSON.stringify(spec))).code).toBe(0)
-    expect(await agirunner(['run', '-'], JSON.stringify({ ...spec, labels: { a: 'b' } }))).toMatchObject({ code: 2 })
+    expect(await agirunner(['run', '-'], JSON.stringify({ ...spec, labels: { a: 'b' } }))).toMatchObject({
+      code: 2,
+    })
     expect(await agirunner(['result', 'no-such-task'])).toMatchObject({ code: 2 })
     expect(await agirunner(['rnu'])).toMatchObject({ code: 2, stderr: expect.stringContaining('run') })
   })
 
   it('3: Ctrl-C asks to cancel, and the task ends with its grace', async () => {
-    const running = start(['run', '-'], task({ run: { script: `trap 'echo Caught SIGTERM; exit 0' TERM; echo started; sleep 600` } }))
+    const running = start(
+      ['run', '-'],
+      task({ run: { script: `trap 'echo Caught SIGTERM; exit 0' TERM; echo started; sleep 600` } }),
+    )
     await eventually(() => running.output().includes('started'), { within: 20_000 })
     running.process.kill('SIGINT')
     expect(await running.finished).toMatchObject({ code: 3, stdout: 'started\nCaught SIGTERM\n' })
@@ -128,7 +177,10 @@ describe('agirunner run', () => {
 
   it('6: a result that is not there yet; cancel by id', async () => {
     const taskId = newTaskId('cli')
-    expect((await agirunner(['enqueue', '-'], JSON.stringify({ taskId, run: { script: 'echo on; sleep 600' } }))).code).toBe(0)
+    expect(
+      (await agirunner(['enqueue', '-'], JSON.stringify({ taskId, run: { script: 'echo on; sleep 600' } })))
+        .code,
+    ).toBe(0)
     expect(await agirunner(['result', taskId])).toMatchObject({ code: 6 })
     await eventually(async () => (await agirunner(['logs', taskId])).stdout === 'on\n', { within: 20_000 })
     expect((await agirunner(['ps'])).stdout).toContain(taskId)
@@ -144,9 +196,14 @@ describe('agirunner up', () => {
 
   it('starts a worker again that was killed, and the task is told as lost, once', async () => {
     const taskId = newTaskId('cli')
-    const running = start(['run', '-', '--json'], JSON.stringify({ taskId, run: { script: 'echo started; sleep 600' } }))
+    const running = start(
+      ['run', '-', '--json'],
+      JSON.stringify({ taskId, run: { script: 'echo started; sleep 600' } }),
+    )
     await eventually(() => running.output().includes('started'), { within: 20_000 })
-    const { worker } = JSON.parse(readFileSync(join(dataDir, 'up.json'), 'utf8')) as { worker: { pid: number; id: string } }
+    const { worker } = JSON.parse(readFileSync(join(dataDir, 'up.json'), 'utf8')) as {
+      worker: { pid: number; id: string }
+    }
     process.kill(worker.pid, 'SIGKILL')
     const finished = await running.finished
     expect(finished.code).toBe(5)

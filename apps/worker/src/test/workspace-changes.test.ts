@@ -7,8 +7,8 @@ import { promisify } from 'node:util'
 import { createRepository, type Files, git, type Repository } from '@agirunner/test-kit'
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { createChangesCapture } from '../capture/changes/index.js'
-import type { Strategy, WorkspacePlan } from '../workspace/plan.js'
 import type { Workspaces } from '../workspace/index.js'
+import type { Strategy, WorkspacePlan } from '../workspace/plan.js'
 import { accept, QUIET, treeByGit, WorkspaceFixture } from './workspace-fixture.js'
 
 const run = promisify(execFile)
@@ -40,8 +40,21 @@ const FILES: Files = {
 }
 
 type Change = (repo: string) => Promise<unknown>
-const write = (path: string, content: string | Buffer) => (repo: string) => writeFile(join(repo, path), content)
-const shell = (script: string): Change => repo => run('sh', ['-ec', script], { cwd: repo })
+const write = (path: string, content: string | Buffer) => (repo: string) =>
+  writeFile(join(repo, path), content)
+/** git's own configuration is kept out, and the work tree is another user's, as it is in a container. */
+const SHELL_ENV = {
+  PATH: process.env.PATH,
+  HOME: '/nonexistent',
+  GIT_CONFIG_NOSYSTEM: '1',
+  GIT_CONFIG_COUNT: '1',
+  GIT_CONFIG_KEY_0: 'safe.directory',
+  GIT_CONFIG_VALUE_0: '*',
+}
+const shell =
+  (script: string): Change =>
+  repo =>
+    run('sh', ['-ec', script], { cwd: repo, env: SHELL_ENV })
 
 /** Each by itself, and then all that go together. */
 const CASES: Readonly<Record<string, Change>> = {
@@ -57,7 +70,9 @@ const CASES: Readonly<Record<string, Change>> = {
   binary: write('c.bin', Buffer.concat([NOISE.subarray(0, 1000), randomBytes(5000)])),
   'text to binary': write('a.txt', Buffer.from('a\0b\n')),
   'binary to text': write('c.bin', 'text\n'),
-  'new text, binary and empty file': shell("echo new >new.txt; printf 'a\\0b' >new.bin; : >new-empty; mkdir -p n/e/w; echo 1 >n/e/w/f"),
+  'new text, binary and empty file': shell(
+    "echo new >new.txt; printf 'a\\0b' >new.bin; : >new-empty; mkdir -p n/e/w; echo 1 >n/e/w/f",
+  ),
   deleted: shell('rm a.txt c.bin empty.txt link'),
   emptied: write('a.txt', ''),
   'filled an empty one': write('empty.txt', 'x\n'),
@@ -68,7 +83,9 @@ const CASES: Readonly<Record<string, Change>> = {
   'renamed folder over a removed one': shell('rm -r other && mv dir other'),
   'two folders swapped': shell('mv swap tmp && mv pair swap && mv tmp pair'),
   'folder made anew': shell('rm -r dir && mkdir dir && echo 1 >dir/one.txt'),
-  'folder made anew with the same files': shell('cp -a dir keep && rm -r dir && mkdir dir && cp -a keep/. dir && rm -r keep'),
+  'folder made anew with the same files': shell(
+    'cp -a dir keep && rm -r dir && mkdir dir && cp -a keep/. dir && rm -r keep',
+  ),
   'folder replaced by a file': shell('rm -r dir && echo file >dir'),
   'file replaced by a folder': shell('rm a.txt && mkdir a.txt && echo f >a.txt/f'),
   'folder replaced by a link': shell('rm -r dir && ln -s other dir'),
@@ -78,14 +95,23 @@ const CASES: Readonly<Record<string, Change>> = {
   'link elsewhere': shell('ln -sfn ../../outside link && ln -s nowhere "new link"'),
   modes: shell('chmod +x a.txt && chmod -x run.sh && chmod 600 b.txt'),
   'mode and text': shell('chmod +x a.txt && echo more >>a.txt'),
-  'odd names': shell('echo more >>"with space.txt"; printf 1 >"tab\there"; printf 2 >"$(printf \'nl\\nx\')"; printf 3 >"q\\"\\\\ \'"; echo more >>odd*'),
-  'name of raw bytes': repo => writeFile(Buffer.concat([Buffer.from(`${repo}/`), Buffer.from([0x66, 0xff, 0x80])]), 'raw\n'),
-  ignored: shell('mkdir -p ignored/x build; echo 1 >ignored/x/f; echo 1 >x.log; echo 1 >build/f; mkdir -p dir/build; echo 1 >dir/build/f'),
-  'rules of a folder': shell('echo 1 >sub/new.tmp; echo 1 >sub/keep.tmp; echo more >>sub/tracked.tmp; mkdir sub/deep; echo 1 >sub/deep/x.tmp'),
+  'odd names': shell(
+    'echo more >>"with space.txt"; printf 1 >"tab\there"; printf 2 >"$(printf \'nl\\nx\')"; printf 3 >"q\\"\\\\ \'"; echo more >>odd*',
+  ),
+  'name of raw bytes': repo =>
+    writeFile(Buffer.concat([Buffer.from(`${repo}/`), Buffer.from([0x66, 0xff, 0x80])]), 'raw\n'),
+  ignored: shell(
+    'mkdir -p ignored/x build; echo 1 >ignored/x/f; echo 1 >x.log; echo 1 >build/f; mkdir -p dir/build; echo 1 >dir/build/f',
+  ),
+  'rules of a folder': shell(
+    'echo 1 >sub/new.tmp; echo 1 >sub/keep.tmp; echo more >>sub/tracked.tmp; mkdir sub/deep; echo 1 >sub/deep/x.tmp',
+  ),
   'rules changed': shell('echo "*.txt" >>.gitignore; echo 1 >new.txt; echo more >>a.txt'),
   'added by force': shell('mkdir ignored; echo 1 >ignored/f; echo 2 >ignored/g; git add -f ignored/f'),
   'excluded in .git/info': shell('echo secret.txt >>.git/info/exclude; echo 1 >secret.txt'),
-  committed: shell('git commit -qam "$(printf \'subject\\n\\nbody\')" --allow-empty; echo x >>a.txt; git commit -qam two; echo y >>b.txt'),
+  committed: shell(
+    'git commit -qam "$(printf \'subject\\n\\nbody\')" --allow-empty; echo x >>a.txt; git commit -qam two; echo y >>b.txt',
+  ),
   'many scattered edits': write('a.txt', text(100).replace(/line (\d*[27])\n/g, 'edited $1\n')),
 }
 
@@ -104,9 +130,10 @@ describe.each<Strategy>(['overlay_volume', 'copy'])('changes of a repository, %s
     await git(['clone', '--quiet', repository.path, clean])
   })
   afterAll(async () => {
-    expect(await fixture.leftovers()).toEqual([])
+    const left = await fixture.leftovers()
     await capture.close()
     await fixture.close()
+    expect(left).toEqual([])
   })
 
   const prepare = (options: Parameters<typeof accept>[1] = {}) =>
@@ -140,7 +167,17 @@ describe.each<Strategy>(['overlay_volume', 'copy'])('changes of a repository, %s
 
   test('everything at once, with what git says of it', async () => {
     const plan = await prepare()
-    const names = ['text', 'crlf', 'binary', 'renamed folder', 'modes', 'odd names', 'ignored', 'link elsewhere', 'deleted folder']
+    const names = [
+      'text',
+      'crlf',
+      'binary',
+      'renamed folder',
+      'modes',
+      'odd names',
+      'ignored',
+      'link elsewhere',
+      'deleted folder',
+    ]
     const byGit = await fixture.inside(plan, async repo => {
       for (const name of names) await CASES[name]?.(repo)
       return await treeByGit(repo, join(plan.slot.root, 'scratch'))
@@ -158,7 +195,9 @@ describe.each<Strategy>(['overlay_volume', 'copy'])('changes of a repository, %s
     const plan = await prepare()
     await fixture.inside(
       plan,
-      shell('git mv a.txt z.txt; rm gone/six.txt link; ln -s x run.tmp; rm run.sh; ln -s y run.sh; echo 1 >n; printf "\\0" >c.bin'),
+      shell(
+        'git mv a.txt z.txt; rm gone/six.txt link; ln -s x run.tmp; rm run.sh; ln -s y run.sh; echo 1 >n; printf "\\0" >c.bin',
+      ),
     )
     const { changes } = await captureOf(plan)
     expect(changes.files).toEqual([
@@ -181,7 +220,9 @@ describe.each<Strategy>(['overlay_volume', 'copy'])('changes of a repository, %s
       await git(['switch', '--quiet', '-c', 'elsewhere'], { cwd: repo })
       await git(['commit', '--quiet', '--allow-empty', '-m', 'two'], { cwd: repo, env })
       await git(['gc', '--quiet'], { cwd: repo })
-      return (await git(['log', '--format=%H', '--reverse', `${repository.head}..`], { cwd: repo })).split('\n')
+      return (await git(['log', '--format=%H', '--reverse', `${repository.head}..`], { cwd: repo })).split(
+        '\n',
+      )
     })
     const { changes, patch } = await captureOf(plan)
     const author = { name: 'Grace', email: 'grace@example.com' }
@@ -195,12 +236,18 @@ describe.each<Strategy>(['overlay_volume', 'copy'])('changes of a repository, %s
 
   test.each([
     ['removed', 'rm -rf .git'],
-    ['a link', 'mv .git /tmp/agirunner-test-git && ln -s /tmp/agirunner-test-git .git; rm -rf /tmp/agirunner-test-git'],
+    [
+      'a link',
+      'mv .git /tmp/agirunner-test-git && ln -s /tmp/agirunner-test-git .git; rm -rf /tmp/agirunner-test-git',
+    ],
     ['a file', 'rm -rf .git; echo "gitdir: /etc" >.git'],
     ['without HEAD', 'rm .git/HEAD'],
     ['with a HEAD that is nonsense', 'echo nonsense >.git/HEAD'],
     ['with a HEAD that leads out', 'echo "ref: refs/../../../../../etc/passwd" >.git/HEAD'],
-    ['with objects that are a link', 'rm -rf .git/objects; ln -s /etc .git/objects; echo 1111111111111111111111111111111111111111 >.git/HEAD'],
+    [
+      'with objects that are a link',
+      'rm -rf .git/objects; ln -s /etc .git/objects; echo 1111111111111111111111111111111111111111 >.git/HEAD',
+    ],
     ['with a commit that is missing', 'echo 1111111111111111111111111111111111111111 >.git/HEAD'],
   ])('a .git that is %s: files are compared all the same', async (_name, script) => {
     const plan = await prepare()
@@ -208,7 +255,9 @@ describe.each<Strategy>(['overlay_volume', 'copy'])('changes of a repository, %s
     const { changes } = await captureOf(plan)
     expect(changes.files.map(file => file.path)).toEqual(['repo/a.txt'])
     expect(changes.commits).toEqual([])
-    expect(changes.notes.join()).toMatch(/commits can't be read|not all of the task's commits|names no commit/)
+    expect(changes.notes.join()).toMatch(
+      /commits can't be read|not all of the task's commits|names no commit/,
+    )
     await plan.release()
   })
 
@@ -216,12 +265,15 @@ describe.each<Strategy>(['overlay_volume', 'copy'])('changes of a repository, %s
     const plan = await prepare()
     await fixture.inside(
       plan,
-      shell('mkfifo fifo; mknod device c 1 3; mkdir nested; cd nested; git init -q; echo 1 >f; cd ..; mkdir -p dir/.GIT; echo 1 >dir/.GIT/x'),
+      shell(
+        'mkfifo fifo; mknod device c 1 3; mkdir nested; cd nested; git init -q; echo 1 >f; cd ..; mkdir -p dir/.GIT; echo 1 >dir/.GIT/x',
+      ),
     )
     const { changes } = await captureOf(plan)
     expect(changes.files).toEqual([])
     const notes = changes.notes.join('\n')
-    for (const path of ['repo/fifo', 'repo/device', 'repo/nested', 'repo/dir/.GIT']) expect(notes).toContain(path)
+    for (const path of ['repo/fifo', 'repo/device', 'repo/nested', 'repo/dir/.GIT'])
+      expect(notes).toContain(path)
     await plan.release()
   })
 
@@ -280,7 +332,9 @@ describe.each<Strategy>(['overlay_volume', 'copy'])('changes of a repository, %s
     const { changes } = await captureOf(plan)
     expect(changes.tree).toBe(byGit)
     expect(changes.files.map(file => file.status)).toEqual(['added', 'added', 'added'])
-    expect((await readFile(join(plan.slot.root, 'patch'), 'latin1')).startsWith('diff --git a/a/b b/a/b\n')).toBe(true)
+    expect(
+      (await readFile(join(plan.slot.root, 'patch'), 'latin1')).startsWith('diff --git a/a/b b/a/b\n'),
+    ).toBe(true)
     await plan.release()
   })
 })

@@ -6,7 +6,7 @@ import { parseTask } from '@agirunner/contracts'
 import { type GitServer, git, serveGit } from '@agirunner/test-kit'
 import type { ContainerEngine } from '../engine/engine.js'
 import { type AcceptedTask, Secret } from '../intake/accepted-task.js'
-import { createWorkspaces, type GitLimits, type Workspaces } from '../workspace/index.js'
+import { createWorkspaces, type GitLimits, type PrepareOptions, type Workspaces } from '../workspace/index.js'
 import type { Strategy, WorkspacePlan } from '../workspace/plan.js'
 
 const run = promisify(execFile)
@@ -45,7 +45,10 @@ export class WorkspaceFixture {
     return new WorkspaceFixture(root, server)
   }
 
-  room(strategy: Strategy, options: { allowPrivate?: boolean; limits?: Partial<GitLimits>; engine?: ContainerEngine } = {}): Workspaces {
+  room(
+    strategy: Strategy,
+    options: { allowPrivate?: boolean; limits?: Partial<GitLimits>; engine?: ContainerEngine } = {},
+  ): Workspaces {
     const { allowPrivate = true, limits = {}, engine = this.engine } = options
     const owner = { worker: `w-${process.pid}-0-test`, host: 'test', stack: 'test' }
     const room = createWorkspaces({ dataDir: this.dataDir, engine, owner, strategy, allowPrivate, limits })
@@ -60,7 +63,14 @@ export class WorkspaceFixture {
     const at = join(plan.slot.root, 'mounted')
     await mkdir(at, { recursive: true })
     const layers = `lowerdir=${lower},upperdir=${upper},workdir=${scratch}`
-    await run('mount', ['-t', 'overlay', '-o', `${layers},redirect_dir=on,metacopy=off,index=off`, 'overlay', at])
+    await run('mount', [
+      '-t',
+      'overlay',
+      '-o',
+      `${layers},redirect_dir=on,metacopy=off,index=off`,
+      'overlay',
+      at,
+    ])
     try {
       return await work(at)
     } finally {
@@ -100,12 +110,27 @@ export function accept(
   return { task, attempt: 1, fence: 1, createdAt: '', startedAt: '', credentials, secrets: new Map() }
 }
 
-export const QUIET = { signal: new AbortController().signal, progress: () => undefined }
+export const QUIET: PrepareOptions = { signal: new AbortController().signal, progress: () => undefined }
 
 /** What git itself would commit of a work tree: the tree of a copy after `git add -A`. */
 export async function treeByGit(repo: string, scratch: string): Promise<string> {
   await run('cp', ['-a', '--', repo, scratch])
   try {
+    // git takes a file of the same size and time for the same one, and every file of a snapshot has one time.
+    await run('find', [
+      scratch,
+      '-name',
+      '.git',
+      '-prune',
+      '-o',
+      '-type',
+      'f',
+      '-exec',
+      'touch',
+      '--',
+      '{}',
+      '+',
+    ])
     await git(['add', '-A'], { cwd: scratch })
     return await git(['write-tree'], { cwd: scratch })
   } finally {

@@ -55,7 +55,12 @@ async function placeIn(root: string, file: PlacedFile, path: string, owner: File
 }
 
 /** Component by component, because the repository decides what the folders on the way are. */
-async function placeInRepository(file: PlacedFile, path: string, layers: RepositoryLayers, owner: FileOwner): Promise<void> {
+async function placeInRepository(
+  file: PlacedFile,
+  path: string,
+  layers: RepositoryLayers,
+  owner: FileOwner,
+): Promise<void> {
   const side = writableSide(layers)
   const parts = path.split('/')
   for (let depth = 1; depth < parts.length; depth += 1) {
@@ -89,7 +94,9 @@ async function write(target: string, file: PlacedFile, owner: FileOwner): Promis
     await writeFile(target, bytes, { flag: 'wx', mode: 0o600 })
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
-    throw new TaskFailure('spec.invalid', `workspace.files names "${file.path}" twice`, { phase: 'workspace' })
+    throw new TaskFailure('spec.invalid', `workspace.files names "${file.path}" twice`, {
+      phase: 'workspace',
+    })
   }
   await chmod(target, Number.parseInt(file.mode, 8))
   await give(target, owner)
@@ -100,10 +107,14 @@ async function give(path: string, owner: FileOwner): Promise<void> {
 }
 
 function inTheWay(file: PlacedFile, part: string): TaskFailure {
-  return new TaskFailure('workspace.unsafe_tree', `workspace.files can't write "${file.path}"; the repository has something else at "${part}"`, {
-    phase: 'workspace',
-    hint: 'choose another path in workspace.files',
-  })
+  return new TaskFailure(
+    'workspace.unsafe_tree',
+    `workspace.files can't write "${file.path}"; the repository has something else at "${part}"`,
+    {
+      phase: 'workspace',
+      hint: 'choose another path in workspace.files',
+    },
+  )
 }
 
 /**
@@ -123,10 +134,16 @@ export async function personalize(
   if (lines.length > 0) await appendInGit('info/exclude', lines.join(''), layers, owner)
 }
 
-async function appendInGit(name: string, text: string, layers: RepositoryLayers, owner: FileOwner): Promise<void> {
+async function appendInGit(
+  name: string,
+  text: string,
+  layers: RepositoryLayers,
+  owner: FileOwner,
+): Promise<void> {
   const target = join(writableSide(layers), '.git', name)
   if (layers.strategy === 'overlay_volume') {
-    for (const folder of ['.git', dirname(join('.git', name))]) await ensureFolder(join(layers.upper, folder), owner)
+    for (const folder of ['.git', dirname(join('.git', name))])
+      await ensureFolder(join(layers.upper, folder), owner)
     await copyFile(join(layers.lower, '.git', name), target)
     await give(target, owner)
   }
@@ -142,5 +159,7 @@ async function ensureFolder(path: string, owner: FileOwner): Promise<void> {
 
 /** For an ignore file: nothing of a name means anything but itself. */
 function escapePattern(path: string): string {
-  return path.replace(/[\\*?[\]!#]/g, String.raw`\$&`).replace(/ +$/, spaces => String.raw`\ `.repeat(spaces.length))
+  return path
+    .replace(/[\\*?[\]!#]/g, String.raw`\$&`)
+    .replace(/ +$/, spaces => String.raw`\ `.repeat(spaces.length))
 }

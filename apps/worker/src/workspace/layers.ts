@@ -40,7 +40,9 @@ async function copySnapshot(slot: Slot, lower: string, signal: AbortSignal): Pro
     await run('cp', ['-a', '--reflink=auto', '--', lower, copy], { signal })
   } catch (error) {
     signal.throwIfAborted()
-    throw new Error(`copying the repository failed; ${(error as Error).message.slice(0, 300)}`, { cause: error })
+    throw new Error(`copying the repository failed; ${(error as Error).message.slice(0, 300)}`, {
+      cause: error,
+    })
   }
   await noteCopied(slot, copy)
   return { strategy: 'copy', lower, copy }
@@ -52,7 +54,11 @@ async function copySnapshot(slot: Slot, lower: string, signal: AbortSignal): Pro
  */
 async function noteCopied(slot: Slot, copy: string): Promise<void> {
   const list = ['.', '-path', './.git', '-prune', '-o', '-type', 'd', '-printf', String.raw`%i %P\0`]
-  const { stdout } = await run('find', list, { cwd: copy, encoding: 'buffer', maxBuffer: MAX_LIST_BYTES }).catch(() => ({
+  const { stdout } = await run('find', list, {
+    cwd: copy,
+    encoding: 'buffer',
+    maxBuffer: MAX_LIST_BYTES,
+  }).catch(() => ({
     stdout: Buffer.alloc(0),
   }))
   await writeFile(join(slot.root, 'copied'), stdout, { mode: 0o600 })

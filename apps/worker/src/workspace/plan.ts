@@ -33,7 +33,12 @@ export interface Base {
 
 /** Where a later room finds the repository's two sides, on the host. */
 export type RepositoryLayers =
-  | { readonly strategy: 'overlay_volume'; readonly lower: string; readonly upper: string; readonly work: string }
+  | {
+      readonly strategy: 'overlay_volume'
+      readonly lower: string
+      readonly upper: string
+      readonly work: string
+    }
   | { readonly strategy: 'copy'; readonly lower: string; readonly copy: string }
 
 /**

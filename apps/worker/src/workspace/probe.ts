@@ -49,7 +49,10 @@ async function whyNoOverlay(engine: ContainerEngine, options: ProbeOptions): Pro
 }
 
 /** @returns null when the container's writes arrived in our layer */
-async function tryVolume(engine: ContainerEngine, { image, owner: worker, dataDir }: ProbeOptions): Promise<string | null> {
+async function tryVolume(
+  engine: ContainerEngine,
+  { image, owner: worker, dataDir }: ProbeOptions,
+): Promise<string | null> {
   const owner = ownerFor('user')
   const slot = await makeSlot(dataDir, worker, owner)
   let id: string | null = null

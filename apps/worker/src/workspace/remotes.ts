@@ -1,7 +1,7 @@
 import type { GitRemoteSource } from '@agirunner/contracts'
 import { ChildPool, type RunOptions } from './children/pool.js'
-import type { EmptyJob, RemoteJob, ResolveJob, SnapshotJob } from './git/snapshot-job.js'
 import type { Remote, Resolved } from './git/resolve.js'
+import type { EmptyJob, RemoteJob, ResolveJob, SnapshotJob } from './git/snapshot-job.js'
 import { type FileOwner, isRoot } from './slots.js'
 
 /** How long git may take, in milliseconds, and how much it may bring. */
@@ -91,6 +91,9 @@ export class Remotes {
 
   #job(remote: Remote): RemoteJob {
     const { connectMs, firstByteMs, idleMs, maxFetchBytes: maxBytes } = this.#limits
-    return { remote, transport: { allowPrivate: this.#allowPrivate, connectMs, firstByteMs, idleMs, maxBytes } }
+    return {
+      remote,
+      transport: { allowPrivate: this.#allowPrivate, connectMs, firstByteMs, idleMs, maxBytes },
+    }
   }
 }

@@ -71,7 +71,12 @@ export class Snapshots {
    * Pins a snapshot, building it first where needed. Whoever asks for the same one meanwhile shares the build; it is
    * given up when all of them have.
    */
-  async obtain(key: SnapshotKey, slot: string, build: Build, options: Parameters<Build>[1]): Promise<Snapshot> {
+  async obtain(
+    key: SnapshotKey,
+    slot: string,
+    build: Build,
+    options: Parameters<Build>[1],
+  ): Promise<Snapshot> {
     // Twice, because an eviction may come between the build and the pin.
     for (let tries = 0; ; tries += 1) {
       const found = await this.find(key, slot)
@@ -87,7 +92,8 @@ export class Snapshots {
     const names = await readdir(staging).catch(() => [])
     for (const name of names) {
       const [host, worker] = name.split('.')
-      if (host === this.#worker.host && worker !== undefined && !isAlive(worker)) await removeTree(join(staging, name))
+      if (host === this.#worker.host && worker !== undefined && !isAlive(worker))
+        await removeTree(join(staging, name))
     }
   }
 
@@ -164,7 +170,9 @@ export class Snapshots {
 async function isWhole(entry: string): Promise<boolean> {
   try {
     const meta = JSON.parse(await readFile(join(entry, 'meta.json'), 'utf8')) as { format?: unknown }
-    const parts = await Promise.all(['repo/.git/HEAD', 'repo/.git/config', 'pins'].map(part => stat(join(entry, part))))
+    const parts = await Promise.all(
+      ['repo/.git/HEAD', 'repo/.git/config', 'pins'].map(part => stat(join(entry, part))),
+    )
     return meta.format === FORMAT && parts.every(part => part.isDirectory() || part.size > 0)
   } catch {
     return false

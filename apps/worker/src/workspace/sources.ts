@@ -1,7 +1,7 @@
 import { type GitRemoteSource, type Task, TaskFailure } from '@agirunner/contracts'
 import type { AcceptedTask } from '../intake/accepted-task.js'
-import type { Base } from './plan.js'
 import type { Remote, Resolved } from './git/resolve.js'
+import type { Base } from './plan.js'
 import type { Remotes } from './remotes.js'
 import type { FileOwner } from './slots.js'
 import type { Snapshot, SnapshotKey, Snapshots } from './snapshots.js'
@@ -86,21 +86,32 @@ function baseOf(url: string, { ref, commit }: Resolved): Base {
 function remoteOf({ credentials }: AcceptedTask, source: GitRemoteSource): Remote {
   const url = new URL(source.url)
   if (url.username !== '' || url.password !== '') {
-    throw new TaskFailure('workspace.url_forbidden', `the address of ${url.host} holds a user name or password`, {
-      phase: 'workspace',
-      hint: 'use workspace.source.credentials with a secretRef',
-    })
+    throw new TaskFailure(
+      'workspace.url_forbidden',
+      `the address of ${url.host} holds a user name or password`,
+      {
+        phase: 'workspace',
+        hint: 'use workspace.source.credentials with a secretRef',
+      },
+    )
   }
   url.hash = ''
   return {
     url: url.href.replace(/\/+$/, ''),
-    credentials: credentials && { username: credentials.username, password: credentials.password.reveal().toString() },
+    credentials: credentials && {
+      username: credentials.username,
+      password: credentials.password.reveal().toString(),
+    },
   }
 }
 
 function unsupported(source: Exclude<Source, { type: 'git_remote' | 'empty' }>): TaskFailure {
-  return new TaskFailure('environment.unsupported', `this worker can't make a workspace from a source of type "${source.type}" yet`, {
-    phase: 'workspace',
-    hint: 'use a source of type "git_remote" or "empty"',
-  })
+  return new TaskFailure(
+    'environment.unsupported',
+    `this worker can't make a workspace from a source of type "${source.type}" yet`,
+    {
+      phase: 'workspace',
+      hint: 'use a source of type "git_remote" or "empty"',
+    },
+  )
 }

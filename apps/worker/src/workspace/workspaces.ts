@@ -59,13 +59,18 @@ class WorkspaceRoom implements Workspaces {
 
   constructor(options: WorkspacesOptions) {
     if (options.strategy === 'overlay_volume' && !isMountable(options.dataDir)) {
-      throw new Error(`data folder ${options.dataDir} can't be mounted: its path must not hold spaces, "," or ":"`)
+      throw new Error(
+        `data folder ${options.dataDir} can't be mounted: its path must not hold spaces, "," or ":"`,
+      )
     }
     this.#options = options
     mkdirSync(join(options.dataDir, 'snapshots/staging'), { recursive: true, mode: 0o711 })
     this.#snapshots = new Snapshots(options.dataDir, options.owner)
     this.#swept = this.#snapshots.sweep().catch(() => undefined)
-    this.#remotes = new Remotes({ limits: { ...GIT_LIMITS, ...options.limits }, allowPrivate: options.allowPrivate })
+    this.#remotes = new Remotes({
+      limits: { ...GIT_LIMITS, ...options.limits },
+      allowPrivate: options.allowPrivate,
+    })
     this.#sources = new Sources(this.#snapshots, this.#remotes)
   }
 
@@ -121,5 +126,9 @@ class WorkspaceRoom implements Workspaces {
 /** Whatever goes wrong here keeps its code and says where; what nobody foresaw is the worker's own disk. */
 function inPhase(error: unknown): unknown {
   if (!(error instanceof TaskFailure) || error.phase !== null) return error
-  return new TaskFailure(error.code, error.message, { phase: 'workspace', hint: error.hint, cause: error.cause })
+  return new TaskFailure(error.code, error.message, {
+    phase: 'workspace',
+    hint: error.hint,
+    cause: error.cause,
+  })
 }

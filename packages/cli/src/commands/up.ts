@@ -1,4 +1,4 @@
-import type { Command } from '../command.js'
+import type { Call, Command } from '../command.js'
 import { EXIT } from '../errors.js'
 import { wholeNumber } from '../settings.js'
 import { Runtime } from '../up/runtime.js'
@@ -24,16 +24,15 @@ export const up: Command = {
     },
   },
   takes: { min: 0, max: 0, name: 'nothing' },
-  async run({ settings, option, io }) {
-    const concurrency = option('concurrency') ?? settings.env.AGIRUNNER_CONCURRENCY
-    const port = option('port') ?? settings.env.AGIRUNNER_BOARD_PORT
-    if (concurrency !== undefined) wholeNumber(concurrency, '--concurrency', 1, 1024)
-    if (port !== undefined) wholeNumber(port, '--port', 0, 65_535)
+  async run(call) {
+    const { settings, io } = call
+    const concurrency = numberFrom(call, 'concurrency', 'AGIRUNNER_CONCURRENCY', 1, 1024)
+    const port = numberFrom(call, 'port', 'AGIRUNNER_BOARD_PORT', 0, 65_535)
     const release = claimUp(settings.dataDir)
     const runtime = new Runtime({
       settings,
-      concurrency: concurrency ?? null,
-      port: port ?? '0',
+      concurrency,
+      port: port ?? 0,
       // A line that nobody reads must not keep the runtime from running.
       print: line => void io.out.line(line),
     })
@@ -51,4 +50,17 @@ export const up: Command = {
       release()
     }
   },
+}
+
+/** A number from an option, else from the environment, else null. @throws CliError */
+function numberFrom(
+  { option, settings }: Call,
+  flag: string,
+  name: string,
+  from: number,
+  to: number,
+): number | null {
+  const given = option(flag)
+  const value = given ?? settings.env[name]
+  return value === undefined ? null : wholeNumber(value, given === undefined ? name : `--${flag}`, from, to)
 }

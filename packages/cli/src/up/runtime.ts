@@ -11,9 +11,9 @@ import { removeUp, type UpRecord, writeUp } from './up-file.js'
 export interface RuntimeOptions {
   readonly settings: Settings
   /** How many tasks run at once; null leaves it to the worker. */
-  readonly concurrency: string | null
-  /** The board's port; `0` for a free one. */
-  readonly port: string
+  readonly concurrency: number | null
+  /** The board's port; 0 for a free one. */
+  readonly port: number
   readonly print: (line: string) => void
 }
 
@@ -134,8 +134,8 @@ export class Runtime {
       AGIRUNNER_DATA: dataDir,
       AGIRUNNER_QUEUE: queue,
       // A board that comes back keeps its address.
-      AGIRUNNER_BOARD_PORT: this.#board ? new URL(this.#board.url).port : port,
-      ...(concurrency === null ? {} : { AGIRUNNER_CONCURRENCY: concurrency }),
+      AGIRUNNER_BOARD_PORT: this.#board ? new URL(this.#board.url).port : String(port),
+      ...(concurrency === null ? {} : { AGIRUNNER_CONCURRENCY: String(concurrency) }),
     }
   }
 

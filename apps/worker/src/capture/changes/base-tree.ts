@@ -31,7 +31,8 @@ export class BaseTree {
     for (const [index, part] of parts.entries()) {
       const entry: TreeEntry | undefined = this.folder(folder).get(part)
       if (!entry) return null
-      if (index === parts.length - 1) return entry.mode === MODE.tree ? null : { mode: entry.mode, oid: entry.oid }
+      if (index === parts.length - 1)
+        return entry.mode === MODE.tree ? null : { mode: entry.mode, oid: entry.oid }
       if (entry.mode !== MODE.tree) return null
       folder = entry.oid
     }

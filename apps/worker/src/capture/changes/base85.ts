@@ -37,7 +37,8 @@ export function decodeLine(line: string): Buffer {
   const first = line.charCodeAt(0)
   const length = first >= 97 ? first - 96 + 26 : first - 64
   const digits = line.slice(1)
-  if (length < 1 || length > LINE || digits.length !== Math.ceil(length / 4) * 5) throw new Error('a binary line is broken')
+  if (length < 1 || length > LINE || digits.length !== Math.ceil(length / 4) * 5)
+    throw new Error('a binary line is broken')
   const bytes: number[] = []
   for (let at = 0; at < digits.length; at += 5) {
     let value = 0

@@ -20,7 +20,10 @@ const SHA = /^[0-9a-f]{40}$/
  *
  * @param known whether a commit is the snapshot's own
  */
-export function readCommits(tree: WorkTree, known: (oid: string) => boolean): { commits: Commit[]; notes: string[] } {
+export function readCommits(
+  tree: WorkTree,
+  known: (oid: string) => boolean,
+): { commits: Commit[]; notes: string[] } {
   try {
     const head = readHead(tree)
     return head === null ? { commits: [], notes: [] } : walk(tree, head, known)
@@ -37,7 +40,8 @@ function readHead(tree: WorkTree): string | null {
   for (let hops = 0; hops < MAX_HOPS; hops += 1) {
     if (SHA.test(text)) return text
     const name: string | undefined = /^ref: (refs\/.+)$/.exec(text)?.[1]
-    if (name === undefined || name.split('/').some(part => part === '' || part === '.' || part === '..')) break
+    if (name === undefined || name.split('/').some(part => part === '' || part === '.' || part === '..'))
+      break
     const next: string | null = readRef(tree, name) ?? readPacked(tree, name)
     if (next === null) return null
     text = next
@@ -57,7 +61,11 @@ function readPacked(tree: WorkTree, name: string): string | null {
   return lines.find(line => line.slice(41) === name)?.slice(0, 40) ?? null
 }
 
-function walk(tree: WorkTree, head: string, known: (oid: string) => boolean): { commits: Commit[]; notes: string[] } {
+function walk(
+  tree: WorkTree,
+  head: string,
+  known: (oid: string) => boolean,
+): { commits: Commit[]; notes: string[] } {
   const store = new ObjectStore('.git', MAX_COMMIT_BYTES, reader(tree))
   const found = new Map<string, Commit>()
   const notes: string[] = []

@@ -50,7 +50,14 @@ export function createChangesCapture(options: ChangesCaptureOptions = {}): Chang
       const view = join(plan.slot.root, 'view')
       if (plan.layers.strategy === 'overlay_volume') await mkdir(view, { recursive: true, mode: 0o700 })
       const { layers, base, placed } = plan
-      const job: ChangesJob = { layers, view, commit: base.commit, placed, patchFile, slotRoot: plan.slot.root }
+      const job: ChangesJob = {
+        layers,
+        view,
+        commit: base.commit,
+        placed,
+        patchFile,
+        slotRoot: plan.slot.root,
+      }
       return await pool.run<CapturedChanges>('changes', job, { signal, deadlineMs })
     },
     close: () => pool.close(),

@@ -9,8 +9,8 @@ import { BaseTree, treeAfter } from './base-tree.js'
 import { readCommits } from './commits.js'
 import { findRenames, writePatch } from './patch.js'
 import { Scan } from './scan.js'
-import { scanOverlay } from './scan-overlay.js'
 import { untouchedSince } from './scan-copy.js'
+import { scanOverlay } from './scan-overlay.js'
 import { readTracked } from './task-index.js'
 import { treeOfPatch } from './verify.js'
 import { WorkTree } from './work-tree.js'
@@ -47,7 +47,9 @@ export async function runChanges(job: ChangesJob): Promise<CapturedChanges> {
   } catch (error) {
     rmSync(job.patchFile, { force: true })
     if (error instanceof TaskFailure) throw error
-    throw new TaskFailure('capture.failed', `reading the changes failed; ${(error as Error).message}`, { cause: error })
+    throw new TaskFailure('capture.failed', `reading the changes failed; ${(error as Error).message}`, {
+      cause: error,
+    })
   } finally {
     unmount()
     store.close()
@@ -60,9 +62,21 @@ function capture(job: ChangesJob, store: ObjectStore): CapturedChanges {
   const scan = scanAll(job, base, tree)
   const { commits, notes } = readCommits(tree, oid => store.has(oid))
   const expected = treeAfter(base, new Map(scan.changes.map(change => [change.path, change.after])))
-  const common = { tree: expected, commits, commit: null, bundle: null, pushed: null, notes: [...scan.notes, ...notes] }
-  if (scan.changes.length === 0) return { changes: { files: [], insertions: 0, deletions: 0, ...common }, patch: null }
-  const { files, insertions, deletions, ...patch } = writePatch(findRenames(scan.changes), contentsOf(base, scan), job.patchFile)
+  const common = {
+    tree: expected,
+    commits,
+    commit: null,
+    bundle: null,
+    pushed: null,
+    notes: [...scan.notes, ...notes],
+  }
+  if (scan.changes.length === 0)
+    return { changes: { files: [], insertions: 0, deletions: 0, ...common }, patch: null }
+  const { files, insertions, deletions, ...patch } = writePatch(
+    findRenames(scan.changes),
+    contentsOf(base, scan),
+    job.patchFile,
+  )
   const given = treeOfPatch(job.patchFile, base)
   if (given !== expected) throw new Error(`the patch gives tree ${given}, but the work tree is ${expected}`)
   return { changes: { files, insertions, deletions, ...common }, patch }
@@ -74,7 +88,8 @@ function scanAll({ layers, placed, slotRoot }: ChangesJob, base: BaseTree, tree:
   const names = new Set(placed.map(path => Buffer.from(path).toString('latin1')))
   const scan = new Scan({ base, tree, placed: names, isUntouched, tracked })
   if (layers.strategy === 'copy') scan.compareFolder('', base.root)
-  else scanOverlay(scan, { upper: new WorkTree(layers.upper), lower: new WorkTree(layers.lower), merged: tree })
+  else
+    scanOverlay(scan, { upper: new WorkTree(layers.upper), lower: new WorkTree(layers.lower), merged: tree })
   return scan
 }
 
@@ -104,7 +119,9 @@ function contentsOf(base: BaseTree, scan: Scan) {
  */
 function mountView({ lower, upper }: { lower: string; upper: string }, view: string): () => void {
   const options = `ro,lowerdir=${upper}:${lower},redirect_dir=follow,metacopy=off,index=off`
-  execFileSync('mount', ['-t', 'overlay', '-o', options, 'overlay', view], { stdio: ['ignore', 'ignore', 'pipe'] })
+  execFileSync('mount', ['-t', 'overlay', '-o', options, 'overlay', view], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+  })
   // Not waited for: whoever asked need not know when the view is gone.
   return () => void execFile('umount', ['-l', view], () => undefined)
 }

@@ -70,7 +70,9 @@ function push<T>(lists: Map<string, T[]>, key: string, value: T): void {
 /** The candidate of the same name, else the first. */
 function take(candidates: Change[], path: string): Change | undefined {
   const name = path.slice(path.lastIndexOf('/') + 1)
-  const same = candidates.findIndex(candidate => candidate.path.endsWith(`/${name}`) || candidate.path === name)
+  const same = candidates.findIndex(
+    candidate => candidate.path.endsWith(`/${name}`) || candidate.path === name,
+  )
   return candidates.splice(Math.max(0, same), 1)[0]
 }
 
@@ -146,7 +148,9 @@ class PatchWriter {
     // An empty file that comes or goes has no lines to show.
     if (old.length === 0 && now.length === 0) return false
     const diff = diffText(old.toString('latin1'), now.toString('latin1'))
-    this.#put(`--- ${before ? label(`a/${path}`) : '/dev/null'}\n+++ ${after ? label(`b/${path}`) : '/dev/null'}\n`)
+    this.#put(
+      `--- ${before ? label(`a/${path}`) : '/dev/null'}\n+++ ${after ? label(`b/${path}`) : '/dev/null'}\n`,
+    )
     this.#put(diff.text)
     this.#insertions += diff.insertions
     this.#deletions += diff.deletions

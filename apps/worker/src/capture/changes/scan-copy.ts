@@ -9,7 +9,10 @@ import type { WorkTree } from './work-tree.js'
  *
  * @param slotRoot holds `copied`: `<inode> <path>\0` for each folder, written when the copy was whole
  */
-export function untouchedSince(slotRoot: string, tree: WorkTree): (folder: string, stat: BigIntStats) => boolean {
+export function untouchedSince(
+  slotRoot: string,
+  tree: WorkTree,
+): (folder: string, stat: BigIntStats) => boolean {
   const file = join(slotRoot, 'copied')
   const since = lstatSync(file, { bigint: true }).birthtimeNs
   const inodes = readInodes(readFileSync(file, 'latin1'))
@@ -33,4 +36,3 @@ function readInodes(text: string): Map<string, bigint> {
   }
   return inodes
 }
-

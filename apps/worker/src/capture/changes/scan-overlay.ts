@@ -25,7 +25,8 @@ export function scanOverlay(scan: Scan, trees: OverlayTrees): void {
 function scanFolder(scan: Scan, trees: OverlayTrees, folder: string, base: string): void {
   const before = scan.options.base.folder(base)
   const written = trees.upper.list(folder)
-  if (folder !== '' && !isPlainMerge(trees, folder, new Set(written), before)) return scan.compareFolder(folder, base)
+  if (folder !== '' && !isPlainMerge(trees, folder, new Set(written), before))
+    return scan.compareFolder(folder, base)
   scan.enter(folder)
   for (const name of written) {
     const path = prefixOf(folder) + name

@@ -51,7 +51,10 @@ export class Scan {
   get notes(): readonly string[] {
     if (this.#converting.length === 0 || this.changes.length === 0) return this.#notes
     const where = this.#converting.map(path => `repo/${shown(path)}`).join(', ')
-    return [...this.#notes, `${where}: line endings and filters of .gitattributes are not applied, bytes are taken as they lie`]
+    return [
+      ...this.#notes,
+      `${where}: line endings and filters of .gitattributes are not applied, bytes are taken as they lie`,
+    ]
   }
 
   note(text: string): void {
@@ -98,18 +101,23 @@ export class Scan {
   /** Something of the base that isn't there any more: a file, or all below a folder. */
   gone(path: string, before: TreeEntry): void {
     if (before.mode !== MODE.tree) return this.#changed(path, { mode: before.mode, oid: before.oid }, null)
-    for (const file of this.options.base.files(before.oid, `${path}/`)) this.#changed(file.path, file.entry, null)
+    for (const file of this.options.base.files(before.oid, `${path}/`))
+      this.#changed(file.path, file.entry, null)
   }
 
   #descend(path: string, base: string | null): void {
     if (base !== null) return this.compareFolder(path, base)
     if (this.#rules.ignores(`${path}/`) && !this.options.tracked().folders.has(path)) return
-    if (this.options.tree.look(`${path}/.git`)) return this.note(`repo/${shown(path)}: a repository of its own, left out`)
+    if (this.options.tree.look(`${path}/.git`))
+      return this.note(`repo/${shown(path)}: a repository of its own, left out`)
     this.compareFolder(path, null)
   }
 
   #noteGitFolder(folder: string, path: string): void {
-    if (path !== '.git') this.note(`repo/${shown(path)}: git takes no such name${folder === '' ? '' : ', or it is a repository of its own'}; left out`)
+    if (path !== '.git')
+      this.note(
+        `repo/${shown(path)}: git takes no such name${folder === '' ? '' : ', or it is a repository of its own'}; left out`,
+      )
   }
 
   #compareFile(folder: string, path: string, stat: BigIntStats, before: TreeEntry | undefined): void {

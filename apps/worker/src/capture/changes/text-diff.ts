@@ -39,7 +39,10 @@ function compare(before: string[], after: string[]): Line[] {
   let tail = 0
   const shortest = Math.min(before.length, after.length) - head
   while (tail < shortest && before[before.length - 1 - tail] === after[after.length - 1 - tail]) tail += 1
-  const middle = compareMiddle(before.slice(head, before.length - tail), after.slice(head, after.length - tail))
+  const middle = compareMiddle(
+    before.slice(head, before.length - tail),
+    after.slice(head, after.length - tail),
+  )
   return [...sign(before.slice(0, head), 0), ...middle, ...sign(before.slice(before.length - tail), 0)]
 }
 
@@ -49,7 +52,8 @@ function compareMiddle(before: string[], after: string[]): Line[] {
   return removalsFirst(parts.flatMap(part => sign(part.value, part.added ? 1 : part.removed ? -1 : 0)))
 }
 
-const sign = (lines: readonly string[], value: Line['sign']): Line[] => lines.map(text => ({ sign: value, text }))
+const sign = (lines: readonly string[], value: Line['sign']): Line[] =>
+  lines.map(text => ({ sign: value, text }))
 
 /**
  * Within a run of changes everything removed comes before everything added: otherwise a last line without newline could

@@ -46,8 +46,10 @@ function applySection(lines: Lines, base: BaseTree): [string, Entry | null][] {
   const { from, to } = pathsOf(header)
   const before = from === null ? null : base.find(from)
   if (from !== null && !before) throw new Error(`the patch changes ${from}, which is not in the base`)
-  if (header.oldMode && before?.mode !== header.oldMode) throw new Error(`the patch is wrong about the mode of ${from}`)
-  if (header.oldOid && (before?.oid ?? ZERO) !== header.oldOid) throw new Error(`the patch is wrong about ${from}`)
+  if (header.oldMode && before?.mode !== header.oldMode)
+    throw new Error(`the patch is wrong about the mode of ${from}`)
+  if (header.oldOid && (before?.oid ?? ZERO) !== header.oldOid)
+    throw new Error(`the patch is wrong about ${from}`)
   const old = () => (before ? base.content(before) : Buffer.alloc(0))
   const content = applyBody(lines, old)
   const results: [string, Entry | null][] = from !== null && from !== to ? [[from, null]] : []
@@ -56,8 +58,13 @@ function applySection(lines: Lines, base: BaseTree): [string, Entry | null][] {
     return results
   }
   const mode = header.newMode ?? before?.mode
-  const oid = content ? hashObject('blob', content) : before ? before.oid : hashObject('blob', Buffer.alloc(0))
-  if (header.newOid && oid !== header.newOid) throw new Error(`the patch does not give what it says for ${to}`)
+  const oid = content
+    ? hashObject('blob', content)
+    : before
+      ? before.oid
+      : hashObject('blob', Buffer.alloc(0))
+  if (header.newOid && oid !== header.newOid)
+    throw new Error(`the patch does not give what it says for ${to}`)
   if (!mode || mode === MODE.gitlink) throw new Error(`the patch has no mode for ${to}`)
   return [...results, [to, { mode, oid }]]
 }
@@ -67,11 +74,21 @@ const ZERO = '0'.repeat(40)
 function readHeader(lines: Lines): Header {
   const first = lines.take()
   if (!first.startsWith('diff --git ')) throw new Error('a section of the patch has no beginning')
-  const header: Header = { first, from: null, to: null, oldMode: null, newMode: null, oldOid: null, newOid: null }
+  const header: Header = {
+    first,
+    from: null,
+    to: null,
+    oldMode: null,
+    newMode: null,
+    oldOid: null,
+    newOid: null,
+  }
   let [isNew, isDeleted] = [false, false]
   for (;;) {
     const [, key = '', value = ''] =
-      /^(old mode|new mode|deleted file mode|new file mode|similarity index|rename from|rename to|index) (.*)$/s.exec(lines.peek()) ?? []
+      /^(old mode|new mode|deleted file mode|new file mode|similarity index|rename from|rename to|index) (.*)$/s.exec(
+        lines.peek(),
+      ) ?? []
     if (key === '') break
     lines.take()
     if (key === 'old mode' || key === 'deleted file mode') header.oldMode = value as Mode
@@ -97,7 +114,9 @@ function readIndex(value: string, header: Header): [string, string] {
 
 function pathsOf({ from, to }: Header): { from: string | null; to: string | null } {
   for (const path of [from, to]) {
-    const bad = path?.split('/').some(part => part === '' || part === '.' || part === '..' || /^\.git$/i.test(part))
+    const bad = path
+      ?.split('/')
+      .some(part => part === '' || part === '.' || part === '..' || /^\.git$/i.test(part))
     if (bad) throw new Error('the patch names a path that may not be')
   }
   return { from, to }

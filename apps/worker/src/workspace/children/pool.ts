@@ -106,7 +106,8 @@ export class ChildPool {
   }
 
   #keepOneWarm(): void {
-    if (!this.#closed && this.#idle.length === 0 && this.#all.size < this.#options.size) this.#rest(this.#start())
+    if (!this.#closed && this.#idle.length === 0 && this.#all.size < this.#options.size)
+      this.#rest(this.#start())
   }
 
   /** An idle child keeps no process alive: neither a test's nor a worker's that is ending. */
@@ -119,7 +120,8 @@ export class ChildPool {
   async #take(signal: AbortSignal): Promise<Child> {
     signal.throwIfAborted()
     if (this.#closed) throw this.#died('it is closed')
-    const child = this.#idle.pop() ?? (this.#all.size < this.#options.size ? this.#start() : await this.#wait(signal))
+    const child =
+      this.#idle.pop() ?? (this.#all.size < this.#options.size ? this.#start() : await this.#wait(signal))
     child.process.ref()
     child.process.channel?.ref()
     this.#keepOneWarm()
@@ -199,7 +201,9 @@ export class ChildPool {
   }
 
   #endOf(child: ChildProcess): TaskFailure {
-    return child.signalCode === ABORTED ? this.#large() : this.#died(`it ended with ${child.signalCode ?? child.exitCode}`)
+    return child.signalCode === ABORTED
+      ? this.#large()
+      : this.#died(`it ended with ${child.signalCode ?? child.exitCode}`)
   }
 
   #late(ms: number): TaskFailure {
@@ -207,7 +211,10 @@ export class ChildPool {
   }
 
   #large(): TaskFailure {
-    return this.#failure('large', `it needs more memory than the ${Math.round(this.#options.rssBytes / 2 ** 20)} MiB allowed`)
+    return this.#failure(
+      'large',
+      `it needs more memory than the ${Math.round(this.#options.rssBytes / 2 ** 20)} MiB allowed`,
+    )
   }
 
   #died(why: string): TaskFailure {

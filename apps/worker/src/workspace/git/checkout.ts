@@ -84,7 +84,10 @@ class Checkout {
       names.add(entry.name)
     }
     if (this.#entries.length + this.#trees.size + entries.length > this.#options.maxFiles) {
-      throw new TaskFailure('workspace.too_large', `the repository holds more than ${this.#options.maxFiles} files`)
+      throw new TaskFailure(
+        'workspace.too_large',
+        `the repository holds more than ${this.#options.maxFiles} files`,
+      )
     }
     return entries.toSorted((a, b) => compareNames(a.name, b.name))
   }
@@ -113,7 +116,8 @@ class Checkout {
 
   #link(at: Buffer, path: string, oid: string): void {
     const target = this.#options.store.read(oid, 'blob').data
-    if (target.length === 0 || target.length > MAX_PATH || target.includes(0)) throw unsafe(path, 'is no valid symlink')
+    if (target.length === 0 || target.length > MAX_PATH || target.includes(0))
+      throw unsafe(path, 'is no valid symlink')
     symlinkSync(target, at)
     const { owner } = this.#options
     if (owner) lchownSync(at, owner.uid, owner.gid)
@@ -125,7 +129,10 @@ class Checkout {
     const { data } = this.#options.store.read(oid, 'blob')
     this.#bytes += data.length
     if (this.#bytes > this.#options.maxBytes) {
-      throw new TaskFailure('workspace.too_large', `the repository's files are larger than ${this.#options.maxBytes} bytes`)
+      throw new TaskFailure(
+        'workspace.too_large',
+        `the repository's files are larger than ${this.#options.maxBytes} bytes`,
+      )
     }
     const fd = openSync(at, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600)
     try {

@@ -1,10 +1,20 @@
 import { randomUUID } from 'node:crypto'
-import fs, { appendFileSync, chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  appendFileSync,
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { TaskFailure } from '@agirunner/contracts'
 import git, { type HttpClient } from 'isomorphic-git'
-import { authOf, type Remote, type Resolved } from './resolve.js'
+import { createFsFromVolume, Volume } from 'memfs'
 import { ObjectStore } from './objects.js'
+import { authOf, type Remote, type Resolved } from './resolve.js'
 
 export interface FetchOptions {
   readonly http: HttpClient
@@ -29,10 +39,6 @@ export const MAX_OBJECT_BYTES = 2 ** 30
 export async function fetchCommit(options: FetchOptions): Promise<ObjectStore> {
   const { dir, resolved } = options
   makeGitFolder(dir)
-  // The library writes a file for every ref of the server's that a refspec matches, by the name that the server gives.
-  // So none may match: the refs are written here, when the commit is there.
-  const nothing = `refs/heads/${randomUUID()}`
-  writeFileSync(join(dir, '.git/config'), `[remote "origin"]\n\turl = ${options.remote.url}\n\tfetch = ${nothing}:${nothing}\n`)
   // A server may offer only what its refs point at. Then the history of all of them holds the commit, or nothing does.
   const attempts = [
     () => fetchOnce(options, { singleBranch: true, ...(options.depth > 0 ? { depth: options.depth } : {}) }),
@@ -54,6 +60,7 @@ async function fetchOnce(
   how: { singleBranch: boolean; depth?: number },
 ): Promise<boolean> {
   let refused = false
+  const memory = memoryRepository(remote.url)
   const watched: HttpClient = {
     request: async request => {
       const response = await http.request(request)
@@ -67,9 +74,9 @@ async function fetchOnce(
   }
   try {
     await git.fetch({
-      fs,
+      fs: createFsFromVolume(memory),
       http: watched,
-      dir,
+      dir: MEMORY_DIR,
       url: remote.url,
       remote: 'origin',
       ref: resolved.want,
@@ -83,7 +90,35 @@ async function fetchOnce(
   } catch (error) {
     if (!refused) throw error
   }
+  if (!refused) land(memory, dir)
   return refused
+}
+
+const MEMORY_DIR = '/repository'
+
+/**
+ * The library works on a disk in memory: whatever a server makes it write, by the name of a ref or otherwise, reaches
+ * nothing of ours. It writes a file for every ref that a refspec matches, so none may match: the refs are written
+ * here, when the commit is there.
+ */
+function memoryRepository(url: string): InstanceType<typeof Volume> {
+  const nothing = `refs/heads/${randomUUID()}`
+  return Volume.fromJSON({
+    [`${MEMORY_DIR}/.git/HEAD`]: 'ref: refs/heads/main\n',
+    [`${MEMORY_DIR}/.git/config`]: `[remote "origin"]\n\turl = ${url}\n\tfetch = ${nothing}:${nothing}\n`,
+  })
+}
+
+/** Brings over what a fetch is for: the packs with their indexes, and where the history was cut. */
+function land(memory: InstanceType<typeof Volume>, dir: string): void {
+  const packs = '.git/objects/pack'
+  const from = `${MEMORY_DIR}/${packs}`
+  const names = memory.existsSync(from) ? memory.readdirSync(from).map(String) : []
+  for (const name of names.filter(one => /^pack-[0-9a-f]{40}\.(pack|idx)$/.test(one))) {
+    writeFileSync(join(dir, packs, name), memory.readFileSync(`${from}/${name}`))
+  }
+  const shallow = `${MEMORY_DIR}/.git/shallow`
+  if (memory.existsSync(shallow)) writeFileSync(join(dir, '.git/shallow'), memory.readFileSync(shallow))
 }
 
 /** Notices the line with which a server says that it won't give a commit; isomorphic-git takes it for an empty pack. */
@@ -95,7 +130,8 @@ async function* watchRefusal(
   for await (const chunk of body) {
     if (head.length < 512) {
       head += Buffer.from(chunk.subarray(0, 512)).toString('latin1')
-      if (/^[0-9a-f]{4}ERR /.test(head) || /not our ref|not a valid object|unadvertised object/i.test(head)) refuse()
+      if (/^[0-9a-f]{4}ERR /.test(head) || /not our ref|not a valid object|unadvertised object/i.test(head))
+        refuse()
     }
     yield chunk
   }
@@ -116,11 +152,14 @@ export function makeGitFolder(dir: string): void {
  * container: only size and whole seconds count.
  */
 export function renderConfig(url: string | null, branch: string | null = null): string {
-  const core = '[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = false\n\tlogallrefupdates = true\n'
+  const core =
+    '[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = false\n\tlogallrefupdates = true\n'
   const stat = '\tcheckStat = minimal\n\ttrustctime = false\n'
   if (url === null) return core + stat
   const remote = `[remote "origin"]\n\turl = ${quoteConfig(url)}\n\tfetch = +refs/heads/*:refs/remotes/origin/*\n`
-  const tracking = branch && `[branch ${quoteConfig(branch)}]\n\tremote = origin\n\tmerge = ${quoteConfig(`refs/heads/${branch}`)}\n`
+  const tracking =
+    branch &&
+    `[branch ${quoteConfig(branch)}]\n\tremote = origin\n\tmerge = ${quoteConfig(`refs/heads/${branch}`)}\n`
   return core + stat + remote + (tracking ?? '')
 }
 
@@ -145,7 +184,8 @@ function removePacks(dir: string): void {
  */
 export function writeRefs(dir: string, { commit, ref, want }: FetchOptions['resolved']): string | null {
   const at = join(dir, '.git')
-  for (const leftover of ['refs/remotes', 'FETCH_HEAD', 'packed-refs']) rmSync(join(at, leftover), { recursive: true, force: true })
+  for (const leftover of ['refs/remotes', 'FETCH_HEAD', 'packed-refs'])
+    rmSync(join(at, leftover), { recursive: true, force: true })
   const branch = ref?.startsWith('refs/heads/') ? ref.slice('refs/heads/'.length) : null
   const refs = new Map<string, string>()
   if (branch !== null) {

@@ -71,7 +71,10 @@ function cacheTree(entries: readonly IndexEntry[], trees: ReadonlyMap<string, st
   for (let next = pending.pop(); next; next = pending.pop()) {
     const [name, path] = next
     const { count, children } = folders.get(path) ?? { count: 0, children: new Map<string, string>() }
-    parts.push(Buffer.from(`${name}\0${count} ${children.size}\n`, 'latin1'), Buffer.from(trees.get(path) ?? '', 'hex'))
+    parts.push(
+      Buffer.from(`${name}\0${count} ${children.size}\n`, 'latin1'),
+      Buffer.from(trees.get(path) ?? '', 'hex'),
+    )
     const order = [...children].toSorted(([a], [b]) => a.length - b.length || compareNames(a, b))
     pending.push(...order.toReversed())
   }
@@ -79,4 +82,3 @@ function cacheTree(entries: readonly IndexEntry[], trees: ReadonlyMap<string, st
 }
 
 const parentOf = (path: string) => path.slice(0, Math.max(0, path.lastIndexOf('/')))
-

@@ -81,7 +81,8 @@ export class ObjectStore {
   read(oid: string, type?: ObjectType): GitObject {
     const object = this.#find(oid)
     if (!object) throw new ObjectError(`object ${oid} is missing`)
-    if (type && object.type !== type) throw new ObjectError(`object ${oid} is a ${object.type}, not a ${type}`)
+    if (type && object.type !== type)
+      throw new ObjectError(`object ${oid} is a ${object.type}, not a ${type}`)
     return object
   }
 
@@ -172,7 +173,10 @@ class Pack {
   #apply(base: GitObject, deltas: { at: number; delta: Buffer }[]): GitObject {
     let object = base
     for (const { at, delta } of deltas.toReversed()) {
-      object = this.#remember(at, { type: base.type, data: applyDelta(object.data, delta, this.#store.maxBytes) })
+      object = this.#remember(at, {
+        type: base.type,
+        data: applyDelta(object.data, delta, this.#store.maxBytes),
+      })
     }
     return object
   }
@@ -229,8 +233,12 @@ class Pack {
         if (data.length !== size) throw new ObjectError('an object is not as long as it says')
         return data
       } catch (error) {
-        const more = (error as NodeJS.ErrnoException).code === 'Z_BUF_ERROR' && offset + raw.length < this.#size
-        if (!more) throw error instanceof ObjectError ? error : new ObjectError(`an object is broken: ${String(error)}`)
+        const more =
+          (error as NodeJS.ErrnoException).code === 'Z_BUF_ERROR' && offset + raw.length < this.#size
+        if (!more)
+          throw error instanceof ObjectError
+            ? error
+            : new ObjectError(`an object is broken: ${String(error)}`)
       }
     }
   }
@@ -287,11 +295,13 @@ export function applyDelta(base: Buffer, delta: Buffer, maxBytes: number): Buffe
       for (let bit = 0; bit < 4; bit += 1) if (op & (1 << bit)) from += next() * 2 ** (8 * bit)
       for (let bit = 0; bit < 3; bit += 1) if (op & (16 << bit)) length += next() * 2 ** (8 * bit)
       if (length === 0) length = 0x10000
-      if (from + length > base.length || filled + length > total) throw new ObjectError('a delta reaches too far')
+      if (from + length > base.length || filled + length > total)
+        throw new ObjectError('a delta reaches too far')
       base.copy(result, filled, from, from + length)
       filled += length
     } else {
-      if (op === 0 || at + op > delta.length || filled + op > total) throw new ObjectError('a delta is broken')
+      if (op === 0 || at + op > delta.length || filled + op > total)
+        throw new ObjectError('a delta is broken')
       delta.copy(result, filled, at, at + op)
       at += op
       filled += op

@@ -72,8 +72,10 @@ function headTarget(head: ServerRef, refs: ReadonlyMap<string, ServerRef>): stri
 function byPrefix(prefix: string, refs: readonly ServerRef[]): Resolved {
   const tips = new Set(refs.map(({ oid, peeled }) => peeled ?? oid).filter(oid => oid.startsWith(prefix)))
   const [commit] = tips
-  if (tips.size > 1) throw refNotFound(`"${prefix}" is the beginning of ${tips.size} commits; give more digits`)
-  if (commit === undefined) throw refNotFound(`"${prefix}" is neither a ref nor the beginning of a commit that a ref names`)
+  if (tips.size > 1)
+    throw refNotFound(`"${prefix}" is the beginning of ${tips.size} commits; give more digits`)
+  if (commit === undefined)
+    throw refNotFound(`"${prefix}" is neither a ref nor the beginning of a commit that a ref names`)
   return { commit, ref: null, want: commit }
 }
 

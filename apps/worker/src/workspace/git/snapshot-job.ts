@@ -8,8 +8,8 @@ import { fetchCommit, makeGitFolder, mendObjects, renderConfig, writeRefs } from
 import { writeIndex } from './index-file.js'
 import { ObjectError, type ObjectStore } from './objects.js'
 import { type Remote, type Resolved, resolveRef } from './resolve.js'
-import { parseCommit, parseTag } from './tree.js'
 import { GitTransport, statusFailure, type TransportOptions } from './transport.js'
+import { parseCommit, parseTag } from './tree.js'
 
 /** What every job against a remote needs. */
 export interface RemoteJob {
@@ -42,7 +42,11 @@ export interface EmptyJob {
 /** What a ref names at the remote. @throws TaskFailure `workspace.*` */
 export async function runResolve(job: ResolveJob, progress: Progress): Promise<Resolved> {
   progress({ stage: 'resolve', ref: job.ref })
-  return await withTransport(job, () => undefined, http => resolveRef(http, job.remote, job.ref))
+  return await withTransport(
+    job,
+    () => undefined,
+    http => resolveRef(http, job.remote, job.ref),
+  )
 }
 
 /** Makes a snapshot of a commit: fetches it and writes its files and a `.git`. @throws TaskFailure `workspace.*` */
@@ -108,9 +112,13 @@ export async function runEmpty({ dir, url, owner }: EmptyJob): Promise<void> {
 function readCommit(store: ObjectStore, oid: string) {
   const object = store.read(oid)
   if (object.type === 'tag') {
-    throw new TaskFailure('workspace.commit_not_found', `${oid} is a tag of a ${parseTag(object.data).type}, not a commit`)
+    throw new TaskFailure(
+      'workspace.commit_not_found',
+      `${oid} is a tag of a ${parseTag(object.data).type}, not a commit`,
+    )
   }
-  if (object.type !== 'commit') throw new TaskFailure('workspace.commit_not_found', `${oid} is a ${object.type}, not a commit`)
+  if (object.type !== 'commit')
+    throw new TaskFailure('workspace.commit_not_found', `${oid} is a ${object.type}, not a commit`)
   return parseCommit(object.data)
 }
 
@@ -154,15 +162,20 @@ function asFailure(error: unknown, url: URL): unknown {
   const broken = isLibraryError(error) || error instanceof ObjectError
   if (!broken && isSystemError(error)) return error
   const said = error instanceof Error ? error.message.slice(0, 300) : String(error)
-  return new TaskFailure('workspace.remote_broken', `${url.host} does not answer like a git server; ${said}`, { cause: error })
+  return new TaskFailure(
+    'workspace.remote_broken',
+    `${url.host} does not answer like a git server; ${said}`,
+    { cause: error },
+  )
 }
 
 function isLibraryError(error: unknown): boolean {
-  return error instanceof Error && Object.keys(Errors).includes(`${(error as Error & { code?: string }).code}`)
+  return (
+    error instanceof Error && Object.keys(Errors).includes(`${(error as Error & { code?: string }).code}`)
+  )
 }
 
 /** Of our own disk: ENOSPC and the like. */
 function isSystemError(error: unknown): boolean {
   return error instanceof Error && 'syscall' in error
 }
-

@@ -1,5 +1,10 @@
 import { lookup as resolveName } from 'node:dns'
-import { Agent as HttpAgent, type IncomingMessage, request as httpRequest, type RequestOptions } from 'node:http'
+import {
+  Agent as HttpAgent,
+  request as httpRequest,
+  type IncomingMessage,
+  type RequestOptions,
+} from 'node:http'
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https'
 import { isIP, type LookupFunction } from 'node:net'
 import { TaskFailure } from '@agirunner/contracts'
@@ -68,7 +73,8 @@ export class GitTransport {
     for (let hops = 0; hops <= MAX_REDIRECTS; hops += 1) {
       const response = await this.#send(url, method, headers, body)
       const { statusCode = 0, headers: got } = response
-      if (!REDIRECTS.has(statusCode) || got.location === undefined) return this.#toResponse(url, method, response)
+      if (!REDIRECTS.has(statusCode) || got.location === undefined)
+        return this.#toResponse(url, method, response)
       response.resume()
       url = this.#redirect(url, method, got.location, headers)
       this.#remember(request.url, url)
@@ -84,7 +90,8 @@ export class GitTransport {
     to.password = ''
     if (method !== 'GET') throw broken(`${from.host} redirects a fetch`)
     if (!/^https?:$/.test(to.protocol)) throw forbidden(`${from.host} redirects to ${to.protocol}`)
-    if (from.protocol === 'https:' && to.protocol === 'http:') throw forbidden(`${from.host} redirects from https to http`)
+    if (from.protocol === 'https:' && to.protocol === 'http:')
+      throw forbidden(`${from.host} redirects from https to http`)
     if (to.origin !== from.origin) delete headers.Authorization
     return to
   }
@@ -100,7 +107,12 @@ export class GitTransport {
     return this.#moved && url.startsWith(from) ? to + url.slice(from.length) : url
   }
 
-  #send(url: URL, method: string, headers: Record<string, string>, body: Buffer | null): Promise<IncomingMessage> {
+  #send(
+    url: URL,
+    method: string,
+    headers: Record<string, string>,
+    body: Buffer | null,
+  ): Promise<IncomingMessage> {
     const secure = url.protocol === 'https:'
     const withSecret = Object.keys(headers).some(name => name.toLowerCase() === 'authorization')
     const check = this.#checker(url, withSecret && !secure)
@@ -115,7 +127,8 @@ export class GitTransport {
     return new Promise((resolve, reject) => {
       const sent = (secure ? httpsRequest : httpRequest)(url, options)
       const { connectMs, firstByteMs } = this.#options
-      const late = (what: string, ms: number) => sent.destroy(timeout(`${url.host} did not ${what} within ${ms / 1000} s`))
+      const late = (what: string, ms: number) =>
+        sent.destroy(timeout(`${url.host} did not ${what} within ${ms / 1000} s`))
       let timer = setTimeout(() => late('accept the connection', connectMs), connectMs)
       const connected = () => {
         clearTimeout(timer)
@@ -146,7 +159,10 @@ export class GitTransport {
         throw forbidden(`${url.hostname} is a loopback, private or link-local address`)
       }
       if (kind === 'public' && secretInClear) {
-        throw forbidden('credentials may only travel over https', 'use an https address for workspace.source.url')
+        throw forbidden(
+          'credentials may only travel over https',
+          'use an https address for workspace.source.url',
+        )
       }
     }
   }
@@ -157,7 +173,9 @@ export class GitTransport {
       response.destroy()
       throw failure
     }
-    const headers = Object.fromEntries(Object.entries(response.headers).map(([name, value]) => [name, String(value)]))
+    const headers = Object.fromEntries(
+      Object.entries(response.headers).map(([name, value]) => [name, String(value)]),
+    )
     return {
       url: url.href,
       method,
@@ -178,7 +196,10 @@ export class GitTransport {
         this.#bytes += chunk.length
         received(this.#bytes)
         if (this.#bytes > maxBytes) {
-          throw new TaskFailure('workspace.too_large', `${url.host} sent more than the ${maxBytes} bytes allowed`)
+          throw new TaskFailure(
+            'workspace.too_large',
+            `${url.host} sent more than the ${maxBytes} bytes allowed`,
+          )
         }
         yield chunk
         timer = setTimeout(stalled, idleMs)
@@ -222,8 +243,10 @@ function checkedLookup(check: (address: string) => void): LookupFunction {
 export function statusFailure(status: number, url: URL): TaskFailure | null {
   const where = `${url.host} answered ${status}`
   if (status === 200) return null
-  if (status === 401 || status === 403) return new TaskFailure('workspace.auth_failed', `${where}: it wants other credentials`)
-  if (status === 404 || status === 410) return new TaskFailure('workspace.not_found', `${where}: there is no such repository`)
+  if (status === 401 || status === 403)
+    return new TaskFailure('workspace.auth_failed', `${where}: it wants other credentials`)
+  if (status === 404 || status === 410)
+    return new TaskFailure('workspace.not_found', `${where}: there is no such repository`)
   return broken(where)
 }
 
@@ -241,15 +264,23 @@ function toTransportFailure(error: Error, url: URL): TaskFailure {
   if (error instanceof TaskFailure) return error
   const code = (error as NodeJS.ErrnoException).code ?? firstCode(error) ?? ''
   if (UNREACHABLE.has(code)) {
-    return new TaskFailure('workspace.remote_unreachable', `${url.host} can't be reached; ${code}`, { cause: error })
+    return new TaskFailure('workspace.remote_unreachable', `${url.host} can't be reached; ${code}`, {
+      cause: error,
+    })
   }
   if (code === 'ETIMEDOUT') return timeout(`${url.host} did not answer; ${code}`)
-  return new TaskFailure('workspace.remote_broken', `${url.host} broke the connection; ${code || error.message}`, { cause: error })
+  return new TaskFailure(
+    'workspace.remote_broken',
+    `${url.host} broke the connection; ${code || error.message}`,
+    { cause: error },
+  )
 }
 
 /** Node tries several addresses at once and wraps what each said. */
 function firstCode(error: Error): string | undefined {
-  return error instanceof AggregateError ? (error.errors[0] as NodeJS.ErrnoException | undefined)?.code : undefined
+  return error instanceof AggregateError
+    ? (error.errors[0] as NodeJS.ErrnoException | undefined)?.code
+    : undefined
 }
 
 async function collect(body: AsyncIterable<Uint8Array> | Iterable<Uint8Array>): Promise<Buffer> {

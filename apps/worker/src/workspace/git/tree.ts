@@ -10,7 +10,13 @@ export interface TreeEntry {
   readonly oid: string
 }
 
-export const MODE = { file: '100644', executable: '100755', symlink: '120000', tree: '40000', gitlink: '160000' } as const
+export const MODE = {
+  file: '100644',
+  executable: '100755',
+  symlink: '120000',
+  tree: '40000',
+  gitlink: '160000',
+} as const
 export type Mode = (typeof MODE)[keyof typeof MODE]
 
 /** @throws ObjectError when the bytes are no tree */
@@ -44,7 +50,10 @@ function toMode(text: string): Mode {
 export function serializeTree(entries: readonly TreeEntry[]): Buffer {
   const sorted = entries.toSorted((a, b) => compareNames(sortKey(a), sortKey(b)))
   return Buffer.concat(
-    sorted.flatMap(({ mode, name, oid }) => [Buffer.from(`${mode} ${name}\0`, 'latin1'), Buffer.from(oid, 'hex')]),
+    sorted.flatMap(({ mode, name, oid }) => [
+      Buffer.from(`${mode} ${name}\0`, 'latin1'),
+      Buffer.from(oid, 'hex'),
+    ]),
   )
 }
 
@@ -74,7 +83,11 @@ export function unsafeEntry({ name, mode }: TreeEntry): string | null {
 const HFS_IGNORED = /\u00e2\u0080[\u008c-\u008f\u00aa-\u00ae]|\u00e2\u0081[\u00aa-\u00af]|\u00ef\u00bb\u00bf/g
 
 function isDotGit(part: string): boolean {
-  const plain = part.replace(HFS_IGNORED, '').replace(/:.*$/s, '').replace(/[. ]+$/, '').toLowerCase()
+  const plain = part
+    .replace(HFS_IGNORED, '')
+    .replace(/:.*$/s, '')
+    .replace(/[. ]+$/, '')
+    .toLowerCase()
   return plain === '.git' || plain === 'git~1'
 }
 
@@ -84,7 +97,12 @@ export function isGitFolder(name: string): boolean {
 }
 
 /** The tree and parents of a commit. @throws ObjectError when the bytes are no commit */
-export function parseCommit(data: Buffer): { tree: string; parents: string[]; author: string; message: string } {
+export function parseCommit(data: Buffer): {
+  tree: string
+  parents: string[]
+  author: string
+  message: string
+} {
   const text = data.toString('utf8')
   const end = text.indexOf('\n\n')
   const head = (end < 0 ? text : text.slice(0, end)).split('\n')
