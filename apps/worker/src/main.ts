@@ -8,8 +8,8 @@ async function main(): Promise<void> {
   const log = createLog(config.logLevel, { pid: process.pid })
   for (const warning of config.warnings) log.warn(warning)
   const worker = await startWorker(config, log)
-  tell({ type: 'ready', id: worker.id, strategy: worker.strategy })
   onStop(worker)
+  tell({ type: 'ready', id: worker.id, strategy: worker.strategy })
 }
 
 /** Whoever started this process over IPC hears when it is ready. */

@@ -7,7 +7,7 @@ import type { Io } from './output.js'
  *
  * @throws CliError when it can't be read
  */
-export async function readSource(source: string, io: Io): Promise<string> {
+async function readSource(source: string, io: Io): Promise<string> {
   if (source === '-') return readAll(io.stdin)
   try {
     return await readFile(source, 'utf8')

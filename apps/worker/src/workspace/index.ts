@@ -1,8 +1,7 @@
-export { type ProbeOptions, probeStrategy } from './probe.js'
-export { GIT_LIMITS, type GitLimits } from './remotes.js'
+export { probeStrategy } from './probe.js'
+export type { GitLimits } from './remotes.js'
 export {
   createWorkspaces,
   type PrepareOptions,
   type Workspaces,
-  type WorkspacesOptions,
 } from './workspaces.js'

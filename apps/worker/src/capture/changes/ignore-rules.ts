@@ -33,9 +33,9 @@ function rooted(folder: string, line: string): string[] {
   // A slash anywhere but at the end binds a pattern to its folder.
   const bound = pattern.slice(0, -1).includes('/')
   const below = bound ? pattern.replace(/^\//, '') : `**/${pattern}`
-  return [`${negated ? '!' : ''}/${escape(folder)}${below}`]
+  return [`${negated ? '!' : ''}/${escapeGlob(folder)}${below}`]
 }
 
-function escape(folder: string): string {
+function escapeGlob(folder: string): string {
   return folder.replace(/[\\*?[\]]/g, String.raw`\$&`)
 }

@@ -7,7 +7,7 @@ import { IgnoreRules } from './ignore-rules.js'
 import type { WorkTree } from './work-tree.js'
 
 /** A file larger than this is left out, with a note. In bytes. */
-export const MAX_FILE_BYTES = 256 * 2 ** 20
+const MAX_FILE_BYTES = 256 * 2 ** 20
 const MAX_RULES_BYTES = 2 ** 20
 const MAX_NOTES = 100
 /** Attributes that make what git stores differ from what lies in the work tree. */

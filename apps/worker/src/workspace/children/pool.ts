@@ -74,10 +74,10 @@ export class ChildPool {
   /** Kills every child; jobs under way fail. */
   async close(): Promise<void> {
     this.#closed = true
-    const ends = [...this.#all].map(({ process: child }) => {
-      if (child.exitCode !== null || child.signalCode !== null) return undefined
-      return new Promise(resolve => child.once('exit', resolve))
-    })
+    const alive = [...this.#all].filter(
+      ({ process: child }) => child.exitCode === null && child.signalCode === null,
+    )
+    const ends = alive.map(({ process: child }) => new Promise(resolve => child.once('exit', resolve)))
     for (const child of this.#all) child.process.kill('SIGKILL')
     await Promise.all(ends)
   }

@@ -95,16 +95,12 @@ class Checkout {
   #write({ mode, oid }: TreeEntry, path: string): void {
     const target = Buffer.from(`${this.#options.root}/`).toString('latin1') + path
     const at = Buffer.from(target, 'latin1')
-    switch (mode) {
-      case MODE.tree:
-        return this.#makeFolder(at)
-      case MODE.gitlink:
-        this.#makeFolder(at)
-        return this.#note({ path, mode, oid, size: 0, time: this.#time })
-      case MODE.symlink:
-        return this.#link(at, path, oid)
-      default:
-        return this.#file(at, path, oid, mode)
+    if (mode === MODE.tree) this.#makeFolder(at)
+    else if (mode === MODE.symlink) this.#link(at, path, oid)
+    else if (mode !== MODE.gitlink) this.#file(at, path, oid, mode)
+    else {
+      this.#makeFolder(at)
+      this.#note({ path, mode, oid, size: 0, time: this.#time })
     }
   }
 
