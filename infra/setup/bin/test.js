@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { messageOf } from '../src/errors.js'
 import { ensureRedis, setUp } from '../src/index.js'
-import { makeTestData, readTotals, removeTestData, runJest } from '../src/test-run.js'
+import { makeTestData, pathWithRedis, readTotals, removeTestData, runJest } from '../src/test-run.js'
 
 const root = fileURLToPath(new URL('../../../', import.meta.url))
 const { env } = process
@@ -36,6 +36,7 @@ async function runTests(undo, dataDir) {
   if (signal.aborted) return 1
   const testEnv = {
     ...env,
+    PATH: await pathWithRedis(dataDir, env),
     REDIS_URL: redis.url,
     AGIRUNNER_DATA: dataDir,
     AGIRUNNER_TEST_IMAGE: shared.image ?? '',

@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process'
-import { existsSync, mkdtempSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { unmountBelow } from './dockerd.js'
@@ -7,6 +7,7 @@ import { isRoot } from './environment.js'
 import { messageOf } from './errors.js'
 import { readJson } from './files.js'
 import { signalNumber } from './processes.js'
+import { findRedisProgram } from './redis-program.js'
 
 /** @typedef {import('./environment.js').Env} Env */
 
@@ -30,6 +31,22 @@ export async function removeTestData(folder, { env, log }) {
   } catch (error) {
     log(`setup: test: can't remove ${folder}; ${messageOf(error)}; remove it yourself`)
   }
+}
+
+/**
+ * Tests start Redis servers of their own, by the name `redis-server`; Debian's `redis-tools` has the program but not
+ * the name. A folder of the tests' own gives it one.
+ * @param {string} dataDir of the tests alone
+ * @param {Env} env
+ * @returns {Promise<string>} the PATH for the tests
+ */
+export async function pathWithRedis(dataDir, env) {
+  const program = await findRedisProgram(env)
+  if (program === null) return env.PATH ?? ''
+  const folder = join(dataDir, 'bin')
+  mkdirSync(folder, { recursive: true })
+  symlinkSync(program.command, join(folder, 'redis-server'))
+  return `${folder}:${env.PATH ?? ''}`
 }
 
 /**

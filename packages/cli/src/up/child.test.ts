@@ -35,8 +35,12 @@ function childOf(source: string): Child {
   return child
 }
 
-const WAIT =
-  "process.send({ type: 'ready', number: process.env.NUMBER }); process.on('SIGTERM', () => process.exit(0))\n"
+/** Stays until it is told to go; an IPC channel alone does not keep a process alive. */
+const WAIT = `
+setInterval(() => undefined, 60_000)
+for (const end of ['SIGTERM', 'disconnect']) process.on(end, () => process.exit(0))
+process.send({ type: 'ready', number: process.env.NUMBER })
+`
 
 function isAlive(pid: number): boolean {
   try {

@@ -75,10 +75,14 @@ describe('the docker engine', () => {
 
   it('removes what runs, and twice', async () => {
     const { id, exit } = await run({ command: ['sleep', '600'] })
-    const ended = exit()
+    const ended = exit().then(
+      ({ exitCode }) => exitCode,
+      (error: unknown) => (error as { code: string }).code,
+    )
     await engine.remove(id)
     await engine.remove(id)
-    await ended.catch(error => expect(error).toMatchObject({ code: 'engine.restarted' }))
+    // Whether the engine still tells the exit of a container that it removes is a matter of microseconds.
+    expect([137, 143, 'engine.restarted']).toContain(await ended)
   })
 
   it('knows an image that is not there, and what can not be pulled', async () => {
