@@ -1,9 +1,22 @@
+import { readFileSync } from 'node:fs'
 import { describe, expect, it } from '@jest/globals'
-import { ConfigError, readConfig } from './config.js'
+import { ConfigError, KNOWN_VARIABLES, readConfig } from './config.js'
 
 const env = { REDIS_URL: 'redis://127.0.0.1:1' }
 
 describe('the configuration', () => {
+  it('is documented in the README, all of it', () => {
+    const readme = readFileSync(new URL('../../../README.md', import.meta.url), 'utf8')
+    const forTests = /^AGIRUNNER_TEST_/
+    // Reserved for a source that is refused so far.
+    const reserved = ['AGIRUNNER_HOST_ROOTS']
+    const shown = KNOWN_VARIABLES.filter(
+      name => name.startsWith('AGIRUNNER_') && !forTests.test(name) && !reserved.includes(name),
+    )
+    const documented = [...readme.matchAll(/`(AGIRUNNER_[A-Z_]+)`/g)].map(([, name]) => name)
+    expect([...new Set(documented)].toSorted()).toEqual(shown.toSorted())
+  })
+
   it('needs only the address of Redis', () => {
     expect(readConfig(env)).toMatchObject({
       queue: 'agirunner',

@@ -53,6 +53,9 @@ const OF_OTHERS = [
   'AGIRUNNER_TEST_TOTALS',
 ]
 
+/** Every variable that some program of the runtime reads. */
+export const KNOWN_VARIABLES: readonly string[] = [...Object.keys(VARIABLES), ...OF_OTHERS]
+
 export interface Config {
   readonly redisUrl: string
   readonly engine: { readonly host: string | null; readonly tls: boolean }
@@ -119,11 +122,10 @@ function defaultDataDir(env: NodeJS.ProcessEnv): string {
 }
 
 function unknownVariables(env: NodeJS.ProcessEnv): string[] {
-  const known = [...Object.keys(VARIABLES), ...OF_OTHERS]
   return Object.keys(env)
-    .filter(name => name.startsWith('AGIRUNNER_') && !known.includes(name))
+    .filter(name => name.startsWith('AGIRUNNER_') && !KNOWN_VARIABLES.includes(name))
     .map(name => {
-      const near = nearest(name, known)
+      const near = nearest(name, KNOWN_VARIABLES)
       return `${name} is no variable of the runtime${near ? `; did you mean ${near}?` : ''}`
     })
 }
