@@ -272,7 +272,7 @@ function readAll(fd: number, maxBytes: number): Buffer {
 }
 
 /** Rebuilds an object from its base and a delta as git packs hold it. @throws ObjectError when they don't fit */
-function applyDelta(base: Buffer, delta: Buffer, maxBytes: number): Buffer {
+export function applyDelta(base: Buffer, delta: Buffer, maxBytes: number): Buffer {
   let at = 0
   const next = () => delta[at++] ?? 0
   const size = () => {
