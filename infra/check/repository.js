@@ -25,14 +25,6 @@ const FORBIDDEN_LINES = [
     in: /(^|\/)(pnpm-lock|pnpm-workspace)\.yaml$|npmrc$/,
   },
 ]
-/** Servers that everybody has; any other that this machine is set up with is a mirror of its own. */
-const PUBLIC_HOSTS = new Set([
-  'registry.npmjs.org',
-  'deb.debian.org',
-  'security.debian.org',
-  'archive.ubuntu.com',
-  'security.ubuntu.com',
-])
 
 /**
  * Holds every file that is or would be tracked to the rules of this repository that no other tool knows.
@@ -41,8 +33,8 @@ const PUBLIC_HOSTS = new Set([
  */
 export async function problemsOfRepository(root) {
   const files = await trackedFiles(root)
-  const mirrors = await ownMirrors(root)
-  const perFile = await Promise.all(files.map(file => problemsOfFile(root, file, mirrors)))
+  const hosts = await registryHosts(root)
+  const perFile = await Promise.all(files.map(file => problemsOfFile(root, file, hosts)))
   return [...perFile.flat(), ...(await undocumentedFailures(root))]
 }
 
@@ -55,37 +47,37 @@ async function trackedFiles(root) {
 /**
  * @param {string} root
  * @param {string} file
- * @param {readonly string[]} mirrors
+ * @param {readonly string[]} hosts
  */
-async function problemsOfFile(root, file, mirrors) {
+async function problemsOfFile(root, file, hosts) {
   const info = await stat(join(root, file)).catch(() => null)
   // Deleted and not yet committed, or a link to a folder.
   if (!info?.isFile()) return []
   if (info.size > MAX_BYTES) return [`${file}: larger than ${MAX_BYTES} bytes`]
   const bytes = await readFile(join(root, file))
   if (bytes.includes(0)) return []
-  return problemsOfText(file, bytes.toString('utf8'), mirrors)
+  return problemsOfText(file, bytes.toString('utf8'), hosts)
 }
 
 /**
  * @param {string} file its path, for the message and for rules that hold for some files only
  * @param {string} text
- * @param {readonly string[]} mirrors host names that must not be in it
+ * @param {readonly string[]} host names that must not be in it
  */
-export function problemsOfText(file, text, mirrors) {
+export function problemsOfText(file, text, hosts) {
   const rules = FORBIDDEN_LINES.filter(rule => rule.in?.test(file) ?? true)
   return text.split('\n').flatMap((line, index) => {
     const broken = rules.filter(({ pattern }) => pattern.test(line)).map(({ rule }) => rule)
-    if (mirrors.some(host => line.includes(host))) broken.push("a mirror of this machine's is named")
+    if (hosts.some(host => line.includes(host))) broken.push('a package registry is named by its host')
     return broken.map(rule => `${file}:${index + 1}: ${rule}`)
   })
 }
 
 /**
- * The package mirrors that this machine uses, if any: names that only work here.
+ * The package registries that this machine is set up with: one person's choice, which the project must not make for others.
  * @param {string} root
  */
-async function ownMirrors(root) {
+async function registryHosts(root) {
   const npm = await output('npm', ['config', 'get', 'registry'], root).catch(() => '')
   const apt = await output(
     'sh',
@@ -95,7 +87,7 @@ async function ownMirrors(root) {
   const hosts = [npm, apt].flatMap(text =>
     [...text.matchAll(/https?:\/\/(?:[^\s/@]*@)?([^\s/:]+)/g)].map(([, host]) => host ?? ''),
   )
-  return [...new Set(hosts)].filter(host => host.includes('.') && !PUBLIC_HOSTS.has(host))
+  return [...new Set(hosts)].filter(host => host.includes('.'))
 }
 
 /** @param {string} root */

@@ -1,19 +1,5 @@
-import type { EventType, NewEvent, Phase, Timings } from '@agirunner/contracts'
+import { type EventType, type NewEvent, PHASES, type Phase, type Timings } from '@agirunner/contracts'
 import { monotonicMs } from './support/lifecycle.js'
-
-/** Phases of an attempt in their order; an attempt may leave some out, and never goes back. */
-const ORDER: readonly Phase[] = [
-  'queued',
-  'workspace',
-  'image',
-  'create',
-  'start',
-  'bootstrap',
-  'run',
-  'capture',
-  'report',
-  'cleanup',
-]
 
 /** Where an attempt's events go; it must not throw. */
 export type EmitEvent = (event: NewEvent) => void
@@ -51,7 +37,7 @@ export class AttemptState {
 
   /** @throws Error when the attempt would go back: that is a defect of the caller's */
   enter(phase: Phase): void {
-    if (ORDER.indexOf(phase) <= ORDER.indexOf(this.#phase)) {
+    if (PHASES.indexOf(phase) <= PHASES.indexOf(this.#phase)) {
       throw new Error(`attempt of ${this.taskId}: phase "${phase}" can't follow "${this.#phase}"`)
     }
     this.#finishPhase()
@@ -63,7 +49,7 @@ export class AttemptState {
 
   /** Enters `phase` unless the attempt is there or further. */
   reach(phase: Phase): void {
-    if (ORDER.indexOf(phase) > ORDER.indexOf(this.#phase)) this.enter(phase)
+    if (PHASES.indexOf(phase) > PHASES.indexOf(this.#phase)) this.enter(phase)
   }
 
   progress(data: Record<string, unknown>): void {

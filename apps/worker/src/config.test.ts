@@ -14,7 +14,7 @@ describe('the configuration', () => {
       name => name.startsWith('AGIRUNNER_') && !forTests.test(name) && !reserved.includes(name),
     )
     const documented = [...readme.matchAll(/`(AGIRUNNER_[A-Z_]+)`/g)].map(([, name]) => name)
-    expect([...new Set(documented)].toSorted()).toEqual(shown.toSorted())
+    expect(new Set(documented)).toEqual(new Set(shown))
   })
 
   it('needs only the address of Redis', () => {

@@ -4,6 +4,7 @@ export const ORIGINS = ['task', 'platform', 'operator', 'infrastructure'] as con
 /** Whose matter a failure is: the task's own code, the platform's request, the operator's set-up, or the machinery. */
 export type Origin = (typeof ORIGINS)[number]
 
+/** In their order: an attempt may leave some out, and never goes back. */
 export const PHASES = [
   'queued',
   'workspace',
