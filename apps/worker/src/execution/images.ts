@@ -1,6 +1,7 @@
 import { TaskFailure } from '@agirunner/contracts'
 import type { ContainerEngine, ImageInfo } from '../engine/engine.js'
 import type { AcceptedTask } from '../intake/accepted-task.js'
+import { rejectOnAbort } from '../support/lifecycle.js'
 
 /** Names that a task may use instead of a reference. */
 export const CATALOG: Readonly<Record<string, string>> = { 'debian-base': 'agirunner/debian-base:1' }
@@ -57,16 +58,9 @@ export class Images {
       this.#pulls.set(reference, pull)
       pull.catch(() => undefined).finally(() => this.#pulls.delete(reference))
     }
-    await Promise.race([pull, aborted(signal)])
+    await Promise.race([pull, rejectOnAbort(signal)])
   }
 }
 
 /** The operator's deadline for one pull, in milliseconds. */
 const PULL_MS = 15 * 60_000
-
-function aborted(signal: AbortSignal): Promise<never> {
-  return new Promise((_resolve, reject) => {
-    if (signal.aborted) reject(signal.reason as Error)
-    signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true })
-  })
-}

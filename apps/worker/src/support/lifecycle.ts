@@ -76,7 +76,7 @@ export async function withDeadline<T>(
 }
 
 /** Never resolves; rejects with the signal's reason once it aborts. */
-function rejectOnAbort(signal: AbortSignal): Promise<never> {
+export function rejectOnAbort(signal: AbortSignal): Promise<never> {
   return new Promise((_resolve, reject) => {
     if (signal.aborted) reject(signal.reason as Error)
     else signal.addEventListener('abort', () => reject(signal.reason as Error), { once: true })
