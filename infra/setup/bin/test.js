@@ -40,10 +40,10 @@ async function runTests(undo, dataDir) {
     REDIS_URL: redis.url,
     AGIRUNNER_DATA: dataDir,
     AGIRUNNER_TEST_IMAGE: shared.image ?? '',
-    AGIRUNNER_TEST_TOTALS: totalsFile(dataDir),
     ...(isDefault(shared.dockerHost) ? {} : { DOCKER_HOST: shared.dockerHost ?? '' }),
   }
-  return runJest({ root, env: testEnv, args: process.argv.slice(2), signal })
+  const args = process.argv.slice(2)
+  return runJest({ root, env: testEnv, args, signal, log, totals: totalsFile(dataDir) })
 }
 
 /** @param {string | null} host */

@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from 'node:timers/promises'
 import type { Redis } from 'ioredis'
 import { type Connection, PATIENCE_MS } from './connection.js'
 import { UnknownTaskError } from './errors.js'
@@ -35,6 +36,8 @@ const PAGE = 500
 const BLOCK_MS = 5000
 /** A follower whose connection says nothing for this long, in milliseconds, takes it for dead and makes another. */
 const SILENCE_MS = 3 * BLOCK_MS
+/** The pause after a failed read, in milliseconds. */
+const RETRY_MS = 20
 
 /**
  * Reads a task's stream from `from` on. With `follow` it waits for what comes, on a connection of its own that is
@@ -185,6 +188,9 @@ class LiveReader {
         if (await this.#isOver()) return await this.#now(id)
       } catch (error) {
         if (this.#closed || isRefusal(error)) throw this.#connection.translate(error)
+        // Between a socket's end and its close, ioredis calls the connection ready and refuses in the same turn: without
+        // a pause this loop would keep the close, and all else in the program, from ever happening.
+        await sleep(RETRY_MS)
       }
     }
   }

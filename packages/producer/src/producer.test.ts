@@ -1,10 +1,10 @@
 import { randomUUID } from 'node:crypto'
 import { once } from 'node:events'
-import { createServer } from 'node:net'
+import { connect, createServer, type Socket } from 'node:net'
 import { REDIS_PREFIX, redisNames, SpecError } from '@agirunner/contracts'
 import { eventually, type PrivateRedis, startPrivateRedis } from '@agirunner/test-kit'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals'
-import { Redis } from 'ioredis'
+import { Redis, type RedisOptions } from 'ioredis'
 import { createProducer, type Producer } from './index.js'
 import { announceWorker, ScriptedWorker } from './testing/scripted-worker.js'
 
@@ -291,7 +291,52 @@ describe('logs and events', () => {
     await following
     expect(seen).toEqual(Array.from({ length: 100 }, (_, i) => String(i)))
   })
+
+  it('lets the program live while its connection is broken and has not yet said so', async () => {
+    const sockets: Socket[] = []
+    const tapped = createProducer({ redis: tappedOptions(sockets), queue })
+    const worker = await running('t-1')
+    const log = tapped.logs('t-1', { follow: true })
+    const first = log.next()
+    await worker.log('first')
+    expect((await first).value).toMatchObject({ text: 'first' })
+    // Destroyed and not yet closed: ioredis calls it ready and refuses every command in the same turn. A follower that
+    // tried again at once would never let the loop come to the close, and this test would hang instead of fail.
+    for (const socket of sockets) socket.destroy()
+    const second = log.next()
+    await worker.log('second')
+    expect((await second).value).toMatchObject({ text: 'second' })
+    await log.return?.()
+    await tapped.close()
+  })
 })
+
+/** Options for the tests' Redis whose every socket is put into `sockets`. */
+function tappedOptions(sockets: Socket[]): RedisOptions {
+  const { hostname, port } = new URL(url)
+  class Tap {
+    connecting = false
+    firstError?: Error
+    #socket: Socket | null = null
+
+    check(): boolean {
+      return true
+    }
+
+    async connect(): Promise<Socket> {
+      this.connecting = true
+      this.#socket = connect(Number(port), hostname)
+      sockets.push(this.#socket)
+      return Promise.resolve(this.#socket)
+    }
+
+    disconnect(): void {
+      this.connecting = false
+      this.#socket?.end()
+    }
+  }
+  return { host: hostname, port: Number(port), Connector: Tap as unknown as RedisOptions['Connector'] }
+}
 
 describe('workers', () => {
   it('lists those that are alive', async () => {
