@@ -6,6 +6,7 @@ import { parseTask } from '@agirunner/contracts'
 import { type GitServer, git, serveGit } from '@agirunner/test-kit'
 import type { ContainerEngine } from '../engine/engine.js'
 import { type AcceptedTask, Secret } from '../intake/accepted-task.js'
+import { hostId, newWorkerId } from '../support/identity.js'
 import { createWorkspaces, type GitLimits, type PrepareOptions, type Workspaces } from '../workspace/index.js'
 import type { Strategy, WorkspacePlan } from '../workspace/plan.js'
 
@@ -49,8 +50,10 @@ export class WorkspaceFixture {
     strategy: Strategy,
     options: { allowPrivate?: boolean; limits?: Partial<GitLimits>; engine?: ContainerEngine } = {},
   ): Workspaces {
-    const { allowPrivate = true, limits = {}, engine = this.engine } = options
-    const owner = { worker: `w-${process.pid}-0-test`, host: 'test', stack: 'test' }
+    const { allowPrivate = true, engine = this.engine } = options
+    // Who tests a failure wants it at once.
+    const limits = { retryMs: 0, ...options.limits }
+    const owner = { worker: newWorkerId(), host: hostId(), stack: 'test' }
     const room = createWorkspaces({ dataDir: this.dataDir, engine, owner, strategy, allowPrivate, limits })
     this.#rooms.push(room)
     return room

@@ -1,10 +1,11 @@
 import { type GitRemoteSource, type Task, TaskFailure } from '@agirunner/contracts'
 import type { AcceptedTask } from '../intake/accepted-task.js'
-import type { Remote, Resolved } from './git/resolve.js'
+import type { Remote, Resolved, Wanted } from './git/resolve.js'
 import type { Base } from './plan.js'
 import type { Remotes } from './remotes.js'
+import type { Repositories } from './repositories.js'
 import type { FileOwner } from './slots.js'
-import type { Snapshot, SnapshotKey, Snapshots } from './snapshots.js'
+import type { Build, Snapshot, SnapshotKey, Snapshots } from './snapshots.js'
 
 export interface Watch {
   readonly signal: AbortSignal
@@ -17,15 +18,25 @@ export interface Sourced {
   readonly snapshot: Snapshot
 }
 
+interface CommitJob {
+  readonly remote: Remote
+  readonly tenant: string | null
+  readonly wanted: Wanted
+  readonly depth: number
+  readonly owner: FileOwner
+}
+
 type Source = Task['workspace']['source']
 
 /** Turns a task's source into a pinned snapshot. */
 export class Sources {
   readonly #snapshots: Snapshots
+  readonly #repositories: Repositories
   readonly #remotes: Remotes
 
-  constructor(snapshots: Snapshots, remotes: Remotes) {
+  constructor(snapshots: Snapshots, repositories: Repositories, remotes: Remotes) {
     this.#snapshots = snapshots
+    this.#repositories = repositories
     this.#remotes = remotes
   }
 
@@ -53,15 +64,28 @@ export class Sources {
     const remote = remoteOf(accepted, source)
     const tenant = remote.credentials ? accepted.task.tenantId : null
     const resolved = await this.#remotes.resolve(source, remote, watch)
-    if (resolved.commit === null) return await this.#takeEmpty(remote.url, { tenant }, slot, owner, watch)
+    if (!isWanted(resolved)) return await this.#takeEmpty(remote.url, { tenant }, slot, owner, watch)
     const key: SnapshotKey = { ...resolved, url: remote.url, tenant, depth: source.depth, uid: owner.uid }
-    const snapshot = await this.#snapshots.obtain(
-      key,
-      slot,
-      (dir, inner) => this.#remotes.snapshot({ remote, resolved, depth: source.depth, dir, owner }, inner),
-      watch,
-    )
+    const job: CommitJob = { remote, tenant, wanted: resolved, depth: source.depth, owner }
+    const snapshot = await this.#snapshots.obtain(key, slot, this.#buildOf(job), watch)
     return { base: baseOf(remote.url, resolved), snapshot }
+  }
+
+  #buildOf({ remote, tenant, wanted, depth, owner }: CommitJob): Build {
+    return async (dir, holder, { signal, progress }) => {
+      const { url } = remote
+      return await this.#repositories.use(
+        { url, tenant },
+        holder,
+        signal,
+        async ({ dir: repository, once }) => {
+          const watch = { signal, progress }
+          const fetch = () => this.#remotes.fetch({ remote, wanted, depth, repository }, watch)
+          const fetched = await once(wanted.commit, depth, signal, fetch)
+          return await this.#remotes.checkOut({ url, wanted, fetched, repository, dir, owner }, watch)
+        },
+      )
+    }
   }
 
   async #takeEmpty(
@@ -72,10 +96,14 @@ export class Sources {
     watch: Watch,
   ): Promise<Sourced> {
     const key: SnapshotKey = { url, tenant, commit: null, ref: null, depth: 0, uid: owner.uid }
-    const build = (dir: string, inner: Watch) => this.#remotes.empty({ dir, url, owner }, inner)
+    const build: Build = (dir, _holder, inner) => this.#remotes.empty({ dir, url, owner }, inner)
     const snapshot = await this.#snapshots.obtain(key, slot, build, watch)
     return { base: { url, ref: null, commit: null }, snapshot }
   }
+}
+
+function isWanted(resolved: Resolved): resolved is Wanted {
+  return resolved.commit !== null && resolved.want !== null
 }
 
 function baseOf(url: string, { ref, commit }: Resolved): Base {

@@ -1,5 +1,6 @@
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
+import { Cache } from '@agirunner/cache'
 import { TaskFailure } from '@agirunner/contracts'
 import type { ContainerEngine } from '../engine/engine.js'
 import type { Owner } from '../engine/labels.js'
@@ -9,6 +10,7 @@ import { isMountable, makeLayers, makeMount, volumeName } from './layers.js'
 import type { Slot, Strategy, WorkspacePlan } from './plan.js'
 import { GIT_LIMITS, type GitLimits, Remotes } from './remotes.js'
 import { removeTree } from './remove-tree.js'
+import { Repositories } from './repositories.js'
 import { makeSlot, ownerFor } from './slots.js'
 import { type Snapshot, Snapshots } from './snapshots.js'
 import { Sources, type Watch } from './sources.js'
@@ -65,13 +67,18 @@ class WorkspaceRoom implements Workspaces {
     }
     this.#options = options
     mkdirSync(join(options.dataDir, 'snapshots/staging'), { recursive: true, mode: 0o711 })
-    this.#snapshots = new Snapshots(options.dataDir, options.owner)
-    this.#swept = this.#snapshots.sweep().catch(() => undefined)
+    const cache = new Cache(options.dataDir)
+    this.#snapshots = new Snapshots(options.dataDir, cache, options.owner)
+    this.#swept = Promise.all([this.#snapshots.sweep(), cache.emptyTrash()]).then(
+      () => undefined,
+      () => undefined,
+    )
     this.#remotes = new Remotes({
       limits: { ...GIT_LIMITS, ...options.limits },
       allowPrivate: options.allowPrivate,
     })
-    this.#sources = new Sources(this.#snapshots, this.#remotes)
+    const repositories = new Repositories(options.dataDir, cache, options.owner)
+    this.#sources = new Sources(this.#snapshots, repositories, this.#remotes)
   }
 
   async prepare(accepted: AcceptedTask, { signal, progress }: PrepareOptions): Promise<WorkspacePlan> {
