@@ -28,12 +28,13 @@ import { hostId, newWorkerId } from './support/identity.js'
 import { ReleaseStack, sleep } from './support/lifecycle.js'
 import { type Log, messageOf } from './support/log.js'
 import { connectRedis } from './support/redis.js'
-import { createWorkspaces, probeStrategy } from './workspace/index.js'
+import { createWorkspaces, probeStrategy, type Workspaces } from './workspace/index.js'
 
 /** Redelivery of a dead worker's job after about 9 s; equal on every worker, because any of them may find it. */
 const BULLMQ = { lockDuration: 10_000, stalledInterval: 5_000, maxStalledCount: 1_000_000 }
 const REAP_MS = 10_000
 const SWEEP_MS = 10 * 60_000
+const PRUNE_MS = 30_000
 /** A task of a newer version is offered again after this long. */
 const NEWER_MS = 30_000
 
@@ -127,7 +128,7 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
   }
 
   const status = { running: new Set<string>(), draining: false }
-  const describe = () => workerRecord(config, owner, info, workspaces.strategy, status)
+  const describe = () => workerRecord(config, owner, info, workspaces, status)
   const heartbeat = release.own(await startHeartbeat({ redis, names, log, describe }), 'heartbeat')
   await cancellations.start(names)
   release.defer('open network', () => engine.removeNetwork(OPEN_NETWORK))
@@ -174,8 +175,15 @@ async function makeWorkspaces(
     owner,
     strategy: probed.strategy,
     allowPrivate: config.gitAllowPrivate,
+    cache: config.cache,
   })
   release.defer('workspaces', () => room.close())
+  const prune = async () => {
+    const { removed, bytes, freeBytes } = await room.prune()
+    if (removed.length > 0) log.info('evicted from the cache', { entries: removed.length, bytes, freeBytes })
+  }
+  await prune().catch(error => log.warn('pruning the cache failed', { reason: messageOf(error) }))
+  every(PRUNE_MS, release, log, prune)
   log.info('workspace strategy', probed)
   return { room, ...probed }
 }
@@ -190,7 +198,7 @@ function workerRecord(
   config: Config,
   owner: Owner,
   info: EngineInfo,
-  strategy: string,
+  workspaces: { readonly strategy: string; readonly room: Workspaces },
   status: { running: ReadonlySet<string>; draining: boolean },
 ): WorkerRecord {
   return {
@@ -201,7 +209,8 @@ function workerRecord(
     state: status.draining ? 'draining' : status.running.size > 0 ? 'executing' : 'idle',
     concurrency: config.concurrency,
     running: [...status.running],
-    strategy,
+    strategy: workspaces.strategy,
+    cache: workspaces.room.cacheStatus(),
     engine: `${info.name}, ${info.version}`,
   }
 }

@@ -1,6 +1,6 @@
 import { homedir } from 'node:os'
 import { join } from 'node:path'
-import { DEFAULT_QUEUE, nearest, parseSize } from '@agirunner/contracts'
+import { DEFAULT_CACHE_BYTES, DEFAULT_QUEUE, nearest, parseSize } from '@agirunner/contracts'
 import { z } from 'zod'
 
 const boolean = z
@@ -34,6 +34,8 @@ const VARIABLES = {
   AGIRUNNER_LOG_LEVEL: z.enum(['error', 'warn', 'info', 'debug']).default('info'),
   AGIRUNNER_LOG_CEILING: size.prefault('1Gi'),
   AGIRUNNER_STRATEGY: z.enum(['auto', 'overlay_volume', 'copy']).default('auto'),
+  AGIRUNNER_CACHE_BYTES: size.prefault(DEFAULT_CACHE_BYTES),
+  AGIRUNNER_DISK_FLOOR: size.prefault('2Gi'),
   AGIRUNNER_GIT_ALLOW_PRIVATE: boolean.prefault('no'),
   AGIRUNNER_ALLOW_ROOT_PROFILE: boolean.prefault('yes'),
   AGIRUNNER_SECRET_ENV: z.string().default(''),
@@ -66,6 +68,8 @@ export interface Config {
   readonly logLevel: 'error' | 'warn' | 'info' | 'debug'
   readonly logCeilingBytes: number
   readonly strategy: 'auto' | 'overlay_volume' | 'copy'
+  /** What the cache of repositories and snapshots may occupy, and what must stay free beside it. */
+  readonly cache: { readonly maxBytes: number; readonly minFreeBytes: number }
   readonly gitAllowPrivate: boolean
   readonly allowRootProfile: boolean
   /** Names of variables that `env:NAME` may read. */
@@ -107,6 +111,7 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
     logLevel: value.AGIRUNNER_LOG_LEVEL,
     logCeilingBytes: value.AGIRUNNER_LOG_CEILING,
     strategy: value.AGIRUNNER_STRATEGY,
+    cache: { maxBytes: value.AGIRUNNER_CACHE_BYTES, minFreeBytes: value.AGIRUNNER_DISK_FLOOR },
     gitAllowPrivate: value.AGIRUNNER_GIT_ALLOW_PRIVATE,
     allowRootProfile: value.AGIRUNNER_ALLOW_ROOT_PROFILE,
     secretNames,

@@ -2,6 +2,7 @@ import { execFile } from 'node:child_process'
 import { mkdir, mkdtemp, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
+import type { CacheBudget } from '@agirunner/cache'
 import { parseTask } from '@agirunner/contracts'
 import { type GitServer, git, serveGit } from '@agirunner/test-kit'
 import type { ContainerEngine } from '../engine/engine.js'
@@ -16,7 +17,7 @@ const run = promisify(execFile)
 const PARENT = '/var/tmp'
 
 /** An engine that only remembers its volumes. */
-function volumeEngine(): ContainerEngine & { readonly made: Set<string> } {
+export function volumeEngine(): ContainerEngine & { readonly made: Set<string> } {
   const made = new Set<string>()
   const engine = {
     made,
@@ -48,13 +49,20 @@ export class WorkspaceFixture {
 
   room(
     strategy: Strategy,
-    options: { allowPrivate?: boolean; limits?: Partial<GitLimits>; engine?: ContainerEngine } = {},
+    options: {
+      allowPrivate?: boolean
+      limits?: Partial<GitLimits>
+      cache?: Partial<CacheBudget>
+      engine?: ContainerEngine
+    } = {},
   ): Workspaces {
     const { allowPrivate = true, engine = this.engine } = options
     // Who tests a failure wants it at once.
     const limits = { retryMs: 0, ...options.limits }
     const owner = { worker: newWorkerId(), host: hostId(), stack: 'test' }
-    const room = createWorkspaces({ dataDir: this.dataDir, engine, owner, strategy, allowPrivate, limits })
+    const cache = { maxBytes: 10 * 2 ** 30, minFreeBytes: 0, ...options.cache }
+    const { dataDir } = this
+    const room = createWorkspaces({ dataDir, engine, owner, strategy, allowPrivate, limits, cache })
     this.#rooms.push(room)
     return room
   }

@@ -1,3 +1,4 @@
+export type { CacheStatus } from './cache-keeper.js'
 export { probeStrategy } from './probe.js'
 export type { GitLimits } from './remotes.js'
 export {

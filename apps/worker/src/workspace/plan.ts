@@ -1,3 +1,4 @@
+import type { Skipped } from '@agirunner/contracts'
 import type { Releasable } from '../support/lifecycle.js'
 
 /** How the repository gets into the container; probed once at start. */
@@ -50,6 +51,8 @@ export interface WorkspacePlan extends Releasable {
   readonly layers: RepositoryLayers
   /** What is mounted at /workspace/repo. */
   readonly mount: { readonly type: 'volume' | 'bind'; readonly source: string }
+  /** What of the source is not in the workspace, and why: told in the log and in the result. Paths below /workspace. */
+  readonly leftOut: readonly Skipped[]
   /** Paths below the repository that the platform put there; they are no changes of the task's. */
   readonly placed: readonly string[]
   /** uid and gid that own the workspace. */

@@ -5,6 +5,7 @@ import { type Cache, type CacheMeta, readMeta, type Unpin } from '@agirunner/cac
 import type { Owner } from '../engine/labels.js'
 import { withFileLock } from '../support/file-lock.js'
 import { isAlive } from '../support/identity.js'
+import type { CacheKeeper } from './cache-keeper.js'
 import type { NotFetched } from './git/checkout.js'
 import type { CheckoutResult } from './git/snapshot-job.js'
 import { removeTree } from './remove-tree.js'
@@ -63,15 +64,17 @@ const STAGING = 'snapshots/staging'
  */
 export class Snapshots {
   readonly #cache: Cache
+  readonly #keeper: CacheKeeper
   readonly #dataDir: string
   readonly #worker: Owner
   readonly #flights = new Map<string, Flight>()
   /** How often a workspace was made from what was there, and how often not. */
   readonly counts = { hits: 0, misses: 0 }
 
-  constructor(dataDir: string, cache: Cache, worker: Owner) {
+  constructor(dataDir: string, cache: Cache, keeper: CacheKeeper, worker: Owner) {
     this.#dataDir = dataDir
     this.#cache = cache
+    this.#keeper = keeper
     this.#worker = worker
   }
 
@@ -179,6 +182,7 @@ export class Snapshots {
     if ((await readWhole(path)) !== null) return
     const holder = `${STAGING}/${this.#worker.host}.${this.#worker.worker}.${randomUUID()}`
     const staging = join(this.#dataDir, holder)
+    await this.#keeper.makeRoom()
     try {
       await mkdir(join(staging, 'pins'), { recursive: true, mode: 0o711 })
       await mkdir(join(staging, 'repo'), { mode: 0o755 })
@@ -188,6 +192,7 @@ export class Snapshots {
       // Published in use, so that no eviction comes between.
       await this.#cache.entry(staging).pin(holderOf(slot))
       await this.#publish(staging, path)
+      this.#keeper.soon()
     } finally {
       await removeTree(staging)
     }

@@ -1,11 +1,14 @@
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { Cache } from '@agirunner/cache'
+import { Cache, type CacheBudget, type Pruned } from '@agirunner/cache'
 import { TaskFailure } from '@agirunner/contracts'
 import type { ContainerEngine } from '../engine/engine.js'
 import type { Owner } from '../engine/labels.js'
 import type { AcceptedTask } from '../intake/accepted-task.js'
+import { CacheKeeper, type CacheStatus } from './cache-keeper.js'
+import { diskFull, isDiskFull } from './disk-full.js'
 import { personalize, placeFiles, writeContext } from './files.js'
+import type { NotFetched } from './git/checkout.js'
 import { isMountable, makeLayers, makeMount, volumeName } from './layers.js'
 import type { Slot, Strategy, WorkspacePlan } from './plan.js'
 import { GIT_LIMITS, type GitLimits, Remotes } from './remotes.js'
@@ -24,6 +27,8 @@ export interface WorkspacesOptions {
   readonly strategy: Strategy
   /** Whether git hosts may be loopback, private or link-local. */
   readonly allowPrivate: boolean
+  /** What the cache may occupy, and what must stay free beside it. */
+  readonly cache: CacheBudget
   /** Overrides of GIT_LIMITS. */
   readonly limits?: Partial<GitLimits>
 }
@@ -43,6 +48,10 @@ export interface Workspaces {
    * @throws TaskFailure `workspace.*`, `environment.unsupported`, `engine.unavailable`; the signal's reason
    */
   prepare(accepted: AcceptedTask, options: PrepareOptions): Promise<WorkspacePlan>
+  /** Evicts from the cache what its budget has no room for. */
+  prune(): Promise<Pruned>
+  /** How the cache does. */
+  cacheStatus(): CacheStatus
   /** Ends the git children. Workspaces that were made stay usable and releasable. */
   close(): Promise<void>
 }
@@ -55,6 +64,7 @@ export function createWorkspaces(options: WorkspacesOptions): Workspaces {
 class WorkspaceRoom implements Workspaces {
   readonly #options: WorkspacesOptions
   readonly #snapshots: Snapshots
+  readonly #keeper: CacheKeeper
   readonly #remotes: Remotes
   readonly #sources: Sources
   readonly #swept: Promise<void>
@@ -68,7 +78,8 @@ class WorkspaceRoom implements Workspaces {
     this.#options = options
     mkdirSync(join(options.dataDir, 'snapshots/staging'), { recursive: true, mode: 0o711 })
     const cache = new Cache(options.dataDir)
-    this.#snapshots = new Snapshots(options.dataDir, cache, options.owner)
+    this.#keeper = new CacheKeeper(cache, options.cache)
+    this.#snapshots = new Snapshots(options.dataDir, cache, this.#keeper, options.owner)
     this.#swept = Promise.all([this.#snapshots.sweep(), cache.emptyTrash()]).then(
       () => undefined,
       () => undefined,
@@ -91,7 +102,15 @@ class WorkspaceRoom implements Workspaces {
     try {
       const { base, snapshot } = await this.#sources.take(accepted, slot.id, owner, { signal, progress })
       made.snapshot = snapshot
-      return { slot, base, owner, release, ...(await this.#furnish(accepted, slot, snapshot, signal)) }
+      const leftOut = leftOutOf(snapshot.notFetched)
+      return {
+        slot,
+        base,
+        owner,
+        leftOut,
+        release,
+        ...(await this.#furnish(accepted, slot, snapshot, signal)),
+      }
     } catch (error) {
       await release().catch(() => undefined)
       signal.throwIfAborted()
@@ -99,8 +118,18 @@ class WorkspaceRoom implements Workspaces {
     }
   }
 
+  prune(): Promise<Pruned> {
+    return this.#keeper.prune()
+  }
+
+  cacheStatus(): CacheStatus {
+    const { bytes, maxBytes } = this.#keeper
+    return { bytes, maxBytes, ...this.#snapshots.counts }
+  }
+
   async close(): Promise<void> {
     await this.#swept
+    await this.#keeper.close()
     await this.#remotes.close()
   }
 
@@ -130,8 +159,17 @@ class WorkspaceRoom implements Workspaces {
   }
 }
 
+function leftOutOf({ submodules, lfs }: NotFetched): WorkspacePlan['leftOut'] {
+  return [
+    ...submodules.map(path => ({ path: `repo/${path}`, reason: 'submodule, not fetched' })),
+    ...lfs.map(path => ({ path: `repo/${path}`, reason: 'content in git-LFS, not fetched' })),
+  ]
+}
+
 /** Whatever goes wrong here keeps its code and says where; what nobody foresaw is the worker's own disk. */
 function inPhase(error: unknown): unknown {
+  if (error instanceof Error && !(error instanceof TaskFailure) && isDiskFull(error))
+    return inPhase(diskFull(error))
   if (!(error instanceof TaskFailure) || error.phase !== null) return error
   return new TaskFailure(error.code, error.message, {
     phase: 'workspace',

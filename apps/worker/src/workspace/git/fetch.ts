@@ -130,18 +130,31 @@ async function fetchOnce(options: FetchOptions, way: Way): Promise<Answer | null
         if (!refused) throw error
       })
     if (refused) return null
-    const name = pack.isEmpty ? null : adopt(repository, pack, received)
+    const name = pack.isEmpty ? null : adopt(repository, pack, way.haves.packs, received)
     return { packs: [...way.haves.packs, ...(name === null ? [] : [name])], shallow: shallowOf(memory) }
   } finally {
     pack.remove()
   }
 }
 
-function adopt(repository: BareRepository, pack: IncomingPack, received: FetchOptions['received']): string {
+function adopt(
+  repository: BareRepository,
+  pack: IncomingPack,
+  known: readonly string[],
+  received: FetchOptions['received'],
+): string {
   pack.close()
-  const progress = (done: number, total: number) => received({ done, total })
-  const id = indexPack(pack.path, { maxObjectBytes: MAX_OBJECT_BYTES, progress })
-  return repository.adopt(pack.path, id)
+  const store = repository.store(known)
+  try {
+    const id = indexPack(pack.path, {
+      maxObjectBytes: MAX_OBJECT_BYTES,
+      progress: (done, total) => received({ done, total }),
+      known: oid => (store.has(oid) ? store.read(oid) : null),
+    })
+    return repository.adopt(pack.path, id)
+  } finally {
+    store.close()
+  }
 }
 
 /** A pack on its way to the disk. */
@@ -205,9 +218,14 @@ function shallowOf(memory: InstanceType<typeof Volume>): Set<string> {
 
 const DONE = Buffer.from('0009done\n')
 
+/** The last of what the library says that it can do; before it there is room for one more. */
+const CAPABILITY = ' ofs-delta'
+
 /**
  * Says in a fetch request what we have. The library looks for that in the refs of its own repository, which is empty
- * here; so the lines are put where it would have put them.
+ * here; so the lines are put where it would have put them. With them goes that the pack may be thin, which the library
+ * can't make whole and `indexPack` can: without that word git's server sends a shallow commit with all its files,
+ * whatever we have.
  */
 async function* tellHaves(
   body: Iterable<Uint8Array> | AsyncIterable<Uint8Array>,
@@ -220,7 +238,13 @@ async function* tellHaves(
   if (end < 0 || !request.subarray(end).equals(DONE)) throw new ObjectError('a fetch request has no end')
   // 50 bytes: the length itself, "have ", 40 digits, a newline.
   const haves = commits.map(oid => Buffer.from(`0032have ${oid}\n`))
-  yield Buffer.concat([request.subarray(0, end), ...haves, DONE])
+  const first = Number.parseInt(request.toString('latin1', 0, 4), 16)
+  yield Buffer.concat([mayBeThin(request.subarray(0, first)), request.subarray(first, end), ...haves, DONE])
+}
+
+function mayBeThin(line: Buffer): Buffer {
+  const text = line.toString('latin1', 4).replace(CAPABILITY, ` thin-pack${CAPABILITY}`)
+  return Buffer.from((text.length + 4).toString(16).padStart(4, '0') + text, 'latin1')
 }
 
 /** Notices the line with which a server says that it won't give a commit; isomorphic-git takes it for an empty pack. */

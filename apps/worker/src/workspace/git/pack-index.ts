@@ -1,7 +1,14 @@
 import { createHash } from 'node:crypto'
-import { closeSync, fstatSync, openSync, readSync, writeFileSync } from 'node:fs'
-import { crc32, inflateSync } from 'node:zlib'
-import { applyDelta, hashObject, ObjectError, ObjectSizeError, type ObjectType } from './objects.js'
+import { closeSync, fstatSync, ftruncateSync, openSync, readSync, writeFileSync, writeSync } from 'node:fs'
+import { crc32, deflateSync, inflateSync } from 'node:zlib'
+import {
+  applyDelta,
+  type GitObject,
+  hashObject,
+  ObjectError,
+  ObjectSizeError,
+  type ObjectType,
+} from './objects.js'
 
 const TYPES: Readonly<Record<number, ObjectType>> = { 1: 'commit', 2: 'tree', 3: 'blob', 4: 'tag' }
 const OFS_DELTA = 6
@@ -34,12 +41,15 @@ export interface PackIndexOptions {
   readonly maxObjectBytes: number
   /** Told now and then how many objects have been read. */
   readonly progress: (done: number, total: number) => void
+  /** An object that we have already, on which the deltas of a thin pack may lie; null when we don't. */
+  readonly known: (oid: string) => GitObject | null
 }
 
 /**
  * Makes the index (version 2) of a pack that a server sent. Everything of the pack is checked: its trailer, that every
  * object unfolds to what it says, that no delta lacks its base; ids are computed, never taken. By the platform's own
- * zlib and hashes, each object once and only the bases of open deltas in memory.
+ * zlib and hashes, each object once and only the bases of open deltas in memory. A thin pack is made whole: the bases
+ * that it lacks are added at its end, as `git index-pack --fix-thin` does, because git reads no other.
  *
  * isomorphic-git's own indexing is most of the time of a large first clone, and holds the whole pack.
  *
@@ -50,9 +60,10 @@ export interface PackIndexOptions {
 export function indexPack(path: string, options: PackIndexOptions): string {
   const pack = new PackFile(path)
   try {
-    const id = pack.verify()
     const { entries, deltas } = readEntries(pack, options)
-    new Resolver(pack, entries, deltas, options).run()
+    let id = pack.verify()
+    const added = new Resolver(pack, entries, deltas, options).run()
+    if (added.length > 0) id = pack.complete(entries, added)
     writeFileSync(path.replace(/\.pack$/, '.idx'), renderIndex(entries, id))
     return id
   } finally {
@@ -62,13 +73,13 @@ export function indexPack(path: string, options: PackIndexOptions): string {
 
 /** A pack on the disk, read through a window that moves forward. */
 class PackFile {
-  readonly size: number
+  size: number
   readonly #fd: number
   #window = Buffer.alloc(0)
   #start = 0
 
   constructor(path: string) {
-    this.#fd = openSync(path, 'r')
+    this.#fd = openSync(path, 'r+')
     this.size = fstatSync(this.#fd).size
   }
 
@@ -79,11 +90,8 @@ class PackFile {
   /** @returns the pack's id: the hash of all that comes before it */
   verify(): string {
     if (this.size < HEADER_BYTES + TRAILER_BYTES) throw new ObjectError('the pack breaks off')
-    const hash = createHash('sha1')
     const end = this.size - TRAILER_BYTES
-    for (let at = 0; at < end; at += WINDOW_BYTES)
-      hash.update(this.bytes(at, Math.min(WINDOW_BYTES, end - at)))
-    const id = hash.digest('hex')
+    const id = this.#hash(end)
     if (this.bytes(end, TRAILER_BYTES).toString('hex') !== id) {
       throw new ObjectError('the pack is not what its trailer says')
     }
@@ -117,6 +125,40 @@ class PackFile {
         throw error instanceof ObjectError ? error : new ObjectError(`an object is broken: ${String(error)}`)
       }
     }
+  }
+
+  /** Adds the objects that a thin pack lacks, with their entries. @returns the id of the whole pack */
+  complete(entries: PackEntry[], added: readonly GitObject[]): string {
+    this.size -= TRAILER_BYTES
+    for (const { type, data } of added) {
+      const head = renderHead(type, data.length)
+      const bytes = Buffer.concat([head, deflateSync(data)])
+      const entry = { offset: this.size, data: this.size + head.length, size: data.length, crc: crc32(bytes) }
+      entries.push({ ...entry, oid: hashObject(type, data) })
+      this.#write(bytes, this.size)
+      this.size += bytes.length
+    }
+    const count = Buffer.alloc(4)
+    count.writeUInt32BE(entries.length)
+    this.#write(count, 8)
+    this.#window = Buffer.alloc(0)
+    const id = this.#hash(this.size)
+    this.#write(Buffer.from(id, 'hex'), this.size)
+    this.size += TRAILER_BYTES
+    ftruncateSync(this.#fd, this.size)
+    return id
+  }
+
+  #hash(end: number): string {
+    const hash = createHash('sha1')
+    for (let at = 0; at < end; at += WINDOW_BYTES)
+      hash.update(this.bytes(at, Math.min(WINDOW_BYTES, end - at)))
+    return hash.digest('hex')
+  }
+
+  #write(bytes: Buffer, at: number): void {
+    for (let done = 0; done < bytes.length; )
+      done += writeSync(this.#fd, bytes, done, bytes.length - done, at + done)
   }
 
   /** Going on forwards reads ahead; a jump, as from a delta to its base, reads what was asked for. */
@@ -216,7 +258,6 @@ function readHead(pack: PackFile, offset: number): EntryHead {
 }
 
 interface Base {
-  readonly entry: PackEntry
   readonly type: ObjectType
   readonly data: Buffer
   /** The deltas on it that are still to do. */
@@ -248,17 +289,26 @@ class Resolver {
     }
   }
 
-  run(): void {
+  /** @returns the bases that are not in the pack */
+  run(): GitObject[] {
     for (const entry of this.#entries) {
-      if (this.#left === 0) return
+      if (this.#left === 0) return []
       if (entry.oid === null || 'base' in entry) continue
       const pending = this.#takeDeltas(entry)
       if (pending.length === 0) continue
       const head = readHead(this.#pack, entry.offset)
       const { data } = this.#pack.inflate(entry.data, entry.size)
-      this.#resolve({ entry, type: head.type as ObjectType, data, pending })
+      this.#resolve({ type: head.type as ObjectType, data, pending })
     }
-    if (this.#left > 0) throw new ObjectError('a delta has no base in its pack')
+    const added: GitObject[] = []
+    for (const oid of [...this.#byBase.keys()].filter(key => typeof key === 'string')) {
+      const object = this.#byBase.has(oid) ? this.#options.known(oid) : null
+      if (!object) continue
+      added.push(object)
+      this.#resolve({ ...object, pending: this.#take(oid) })
+    }
+    if (this.#left > 0) throw new ObjectError('a delta has no base')
+    return added
   }
 
   /** A base is let go when the last delta on it is begun, so that a long chain holds two objects and not all. */
@@ -285,18 +335,29 @@ class Resolver {
     const data = applyDelta(base.data, instructions, this.#options.maxObjectBytes)
     delta.oid = hashObject(base.type, data)
     this.#left -= 1
-    return { entry: delta, type: base.type, data, pending: this.#takeDeltas(delta) }
+    return { type: base.type, data, pending: this.#takeDeltas(delta) }
   }
 
   /** Deltas name their base by place or by id; each is taken once, also where a pack holds an object twice. */
   #takeDeltas(entry: PackEntry): DeltaEntry[] {
-    const taken: DeltaEntry[] = []
-    for (const key of [entry.offset, entry.oid ?? '']) {
-      taken.push(...(this.#byBase.get(key) ?? []))
-      this.#byBase.delete(key)
-    }
+    return [...this.#take(entry.offset), ...this.#take(entry.oid ?? '')]
+  }
+
+  #take(base: number | string): DeltaEntry[] {
+    const taken = this.#byBase.get(base) ?? []
+    this.#byBase.delete(base)
     return taken
   }
+}
+
+function renderHead(type: ObjectType, size: number): Buffer {
+  const kind = Object.entries(TYPES).find(([, name]) => name === type)?.[0]
+  const bytes = [(Number(kind) << 4) | (size & 15)]
+  for (let rest = Math.floor(size / 16); rest > 0; rest = Math.floor(rest / 128)) {
+    bytes[bytes.length - 1] = (bytes.at(-1) ?? 0) | 0x80
+    bytes.push(rest & 0x7f)
+  }
+  return Buffer.from(bytes)
 }
 
 const MAX_SMALL_OFFSET = 0x80000000

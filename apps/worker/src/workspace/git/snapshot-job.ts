@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { TaskFailure } from '@agirunner/contracts'
 import { Errors, type HttpClient } from 'isomorphic-git'
 import type { Progress } from '../children/serve.js'
+import { diskFull, isDiskFull } from '../disk-full.js'
 import { checkOut, type NotFetched } from './checkout.js'
 import { fetchCommit } from './fetch.js'
 import { linkPacks, makeGitFolder, renderConfig, writeRefs, writeShallow } from './git-folder.js'
@@ -203,7 +204,7 @@ function asFailure(error: unknown, url: URL): unknown {
   if (error instanceof ObjectSizeError)
     return new TaskFailure('workspace.too_large', `${url.host}: ${error.message}`)
   const broken = isLibraryError(error) || error instanceof ObjectError
-  if (!broken && isSystemError(error)) return error
+  if (!broken && isSystemError(error)) return isDiskFull(error) ? diskFull(error) : error
   const said = error instanceof Error ? error.message.slice(0, 300) : String(error)
   return new TaskFailure(
     'workspace.remote_broken',
@@ -218,7 +219,7 @@ function isLibraryError(error: unknown): boolean {
   )
 }
 
-/** Of our own disk: ENOSPC and the like. */
+/** Of our own machine: ENOSPC and the like. */
 function isSystemError(error: unknown): boolean {
   return error instanceof Error && 'syscall' in error
 }
