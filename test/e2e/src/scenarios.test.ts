@@ -36,7 +36,9 @@ describe.each(['overlay_volume', 'copy'])('scenarios with strategy %s', strategy
 
   it.each(NAMES)('%s', async name => {
     const taskId = newTaskId('s')
-    const values = { taskId, repo: world.repoUrl, server: world.server.url, emptyImage: image.name }
+    const { repoUrl: repo, server } = world
+    const outward = `${server.url}/outward.git`
+    const values = { taskId, repo, outward, server: server.url, emptyImage: image.name }
     await world.producer.enqueue({ ...read<TaskInput>(name, 'task.json', values), taskId })
     const result = await world.producer.waitForResult(taskId)
     const expected = read<Expected>(name, 'expected.json', values)

@@ -31,6 +31,21 @@ export interface World {
   close(): Promise<void>
 }
 
+/** A repository that only names things: a submodule, and a file whose content is in git-LFS. */
+async function createOutward(root: string): Promise<void> {
+  const pointer = `version https://git-lfs.github.com/spec/v1\noid sha256:${'a'.repeat(64)}\nsize 12345\n`
+  await createRepository({
+    root,
+    name: 'outward',
+    build: async builder => {
+      await builder.write({ 'big.bin': pointer })
+      await builder.commit('first')
+      await builder.git(['update-index', '--add', '--cacheinfo', `160000,${'1'.repeat(40)},libs/sub`])
+      await builder.git(['commit', '-qm', 'second'])
+    },
+  })
+}
+
 export async function createWorld(): Promise<World> {
   const redis = await startRedis()
   const queue = uniqueQueue()
@@ -49,6 +64,7 @@ export async function createWorld(): Promise<World> {
       'old/b.txt': 'b\n',
     },
   })
+  await createOutward(root)
   const server = await serveGit({ root })
   const producer = createProducer({ redis: redis.url, queue })
   const workers: TestWorker[] = []
