@@ -8,11 +8,7 @@ describe('the configuration', () => {
   it('is documented in the README, all of it', () => {
     const readme = readFileSync(new URL('../../../README.md', import.meta.url), 'utf8')
     const forTests = /^AGIRUNNER_TEST_/
-    // Reserved for a source that is refused so far.
-    const reserved = ['AGIRUNNER_HOST_ROOTS']
-    const shown = KNOWN_VARIABLES.filter(
-      name => name.startsWith('AGIRUNNER_') && !forTests.test(name) && !reserved.includes(name),
-    )
+    const shown = KNOWN_VARIABLES.filter(name => name.startsWith('AGIRUNNER_') && !forTests.test(name))
     const documented = [...readme.matchAll(/`(AGIRUNNER_[A-Z_]+)`/g)].map(([, name]) => name)
     expect(new Set(documented)).toEqual(new Set(shown))
   })

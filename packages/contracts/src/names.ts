@@ -83,4 +83,6 @@ export interface WorkerRecord {
   readonly running: readonly string[]
   readonly strategy: string
   readonly engine: string
+  /** Folders of its machine below which tasks may name their own; an older worker does not say. */
+  readonly hostRoots?: readonly string[]
 }

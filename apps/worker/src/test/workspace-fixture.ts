@@ -2,11 +2,18 @@ import { execFile } from 'node:child_process'
 import { mkdir, mkdtemp, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { parseTask } from '@agirunner/contracts'
+import { parseTask, TaskFailure } from '@agirunner/contracts'
 import { type GitServer, git, serveGit } from '@agirunner/test-kit'
 import type { ContainerEngine } from '../engine/engine.js'
 import { type AcceptedTask, Secret } from '../intake/accepted-task.js'
-import { createWorkspaces, type GitLimits, type PrepareOptions, type Workspaces } from '../workspace/index.js'
+import type { HostRoot } from '../support/host-roots.js'
+import {
+  createWorkspaces,
+  type EarlierArtifacts,
+  type GitLimits,
+  type PrepareOptions,
+  type Workspaces,
+} from '../workspace/index.js'
 import type { Strategy, WorkspacePlan } from '../workspace/plan.js'
 
 const run = promisify(execFile)
@@ -23,6 +30,11 @@ function volumeEngine(): ContainerEngine & { readonly made: Set<string> } {
     removeVolume: async (name: string) => void made.delete(name),
   }
   return engine as unknown as ContainerEngine & { readonly made: Set<string> }
+}
+
+/** No task has been there before. */
+const NOTHING_EARLIER: EarlierArtifacts = {
+  find: () => Promise.reject(new TaskFailure('workspace.not_found', 'no task has run yet')),
 }
 
 /** A folder with repositories and a git server, and workspaces made in it. */
@@ -47,11 +59,27 @@ export class WorkspaceFixture {
 
   room(
     strategy: Strategy,
-    options: { allowPrivate?: boolean; limits?: Partial<GitLimits>; engine?: ContainerEngine } = {},
+    options: {
+      allowPrivate?: boolean
+      limits?: Partial<GitLimits>
+      engine?: ContainerEngine
+      hostRoots?: readonly HostRoot[]
+      earlier?: EarlierArtifacts
+    } = {},
   ): Workspaces {
-    const { allowPrivate = true, limits = {}, engine = this.engine } = options
+    const { allowPrivate = true, limits = {}, engine = this.engine, hostRoots = [] } = options
+    const earlier = options.earlier ?? NOTHING_EARLIER
     const owner = { worker: `w-${process.pid}-0-test`, host: 'test', stack: 'test' }
-    const room = createWorkspaces({ dataDir: this.dataDir, engine, owner, strategy, allowPrivate, limits })
+    const room = createWorkspaces({
+      dataDir: this.dataDir,
+      engine,
+      owner,
+      strategy,
+      allowPrivate,
+      hostRoots,
+      earlier,
+      limits,
+    })
     this.#rooms.push(room)
     return room
   }
@@ -96,12 +124,13 @@ let counter = 0
 /** A task as intake hands it on, with this source. */
 export function accept(
   source: Record<string, unknown>,
-  options: { files?: unknown[]; profile?: 'user' | 'root'; password?: string } = {},
+  options: { files?: unknown[]; profile?: 'user' | 'root'; password?: string; tenantId?: string } = {},
 ): AcceptedTask {
   counter += 1
-  const { files = [], profile = 'user', password } = options
+  const { files = [], profile = 'user', password, tenantId = 'default' } = options
   const task = parseTask({
     taskId: `t-${counter}`,
+    tenantId,
     run: { script: 'true' },
     environment: { profile },
     workspace: { source, files, identity: { name: 'Ada "A" Lovelace', email: 'ada@example.com' } },

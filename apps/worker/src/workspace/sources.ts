@@ -1,45 +1,46 @@
-import { type GitRemoteSource, type Task, TaskFailure } from '@agirunner/contracts'
+import { type GitRemoteSource, TaskFailure } from '@agirunner/contracts'
 import type { AcceptedTask } from '../intake/accepted-task.js'
 import type { Remote, Resolved } from './git/resolve.js'
-import type { Base } from './plan.js'
+import type { Base, Slot } from './plan.js'
 import type { Remotes } from './remotes.js'
 import type { FileOwner } from './slots.js'
-import type { Snapshot, SnapshotKey, Snapshots } from './snapshots.js'
+import type { SnapshotKey, Snapshots } from './snapshots.js'
+import type { ArtifactSeeds } from './sources/artifacts.js'
+import type { HostDirectories } from './sources/host-directory.js'
+import { REPOSITORY, type Sourced, type Watch } from './sources/sourced.js'
 
-export interface Watch {
-  readonly signal: AbortSignal
-  readonly progress: (data: Record<string, unknown>) => void
-}
-
-/** A pinned snapshot and what it is of. */
-export interface Sourced {
-  readonly base: Base
-  readonly snapshot: Snapshot
-}
-
-type Source = Task['workspace']['source']
-
-/** Turns a task's source into a pinned snapshot. */
+/** Turns a task's source into what its workspace starts from. */
 export class Sources {
   readonly #snapshots: Snapshots
   readonly #remotes: Remotes
+  readonly #hostDirectories: HostDirectories
+  readonly #seeds: ArtifactSeeds
 
-  constructor(snapshots: Snapshots, remotes: Remotes) {
+  constructor(
+    snapshots: Snapshots,
+    remotes: Remotes,
+    others: { hostDirectories: HostDirectories; seeds: ArtifactSeeds },
+  ) {
     this.#snapshots = snapshots
     this.#remotes = remotes
+    this.#hostDirectories = others.hostDirectories
+    this.#seeds = others.seeds
   }
 
-  /** @throws TaskFailure `workspace.*`, `environment.unsupported` */
-  async take(accepted: AcceptedTask, slot: string, owner: FileOwner, watch: Watch): Promise<Sourced> {
+  /** @throws TaskFailure `workspace.*`, `spec.forbidden` */
+  async take(accepted: AcceptedTask, slot: Slot, owner: FileOwner, watch: Watch): Promise<Sourced> {
     const { source } = accepted.task.workspace
     switch (source.type) {
       case 'git_remote':
-        return await this.#takeRemote(accepted, source, slot, owner, watch)
+        return await this.#takeRemote(accepted, source, slot.id, owner, watch)
       case 'empty':
-        return await this.#takeEmpty(null, { tenant: null }, slot, owner, watch)
+        return await this.#takeEmpty(null, { tenant: null }, slot.id, owner, watch)
       case 'host_directory':
-      case 'workspace_artifacts':
-        throw unsupported(source)
+        return await this.#hostDirectories.take(source, slot, owner, watch)
+      case 'workspace_artifacts': {
+        const files = await this.#seeds.take(accepted.task.tenantId, source, watch)
+        return { ...(await this.#takeEmpty(null, { tenant: null }, slot.id, owner, watch)), files }
+      }
     }
   }
 
@@ -61,7 +62,7 @@ export class Sources {
       (dir, inner) => this.#remotes.snapshot({ remote, resolved, depth: source.depth, dir, owner }, inner),
       watch,
     )
-    return { base: baseOf(remote.url, resolved), snapshot }
+    return { ...REPOSITORY, base: baseOf(remote.url, resolved), lower: snapshot }
   }
 
   async #takeEmpty(
@@ -74,7 +75,7 @@ export class Sources {
     const key: SnapshotKey = { url, tenant, commit: null, ref: null, depth: 0, uid: owner.uid }
     const build = (dir: string, inner: Watch) => this.#remotes.empty({ dir, url, owner }, inner)
     const snapshot = await this.#snapshots.obtain(key, slot, build, watch)
-    return { base: { url, ref: null, commit: null }, snapshot }
+    return { ...REPOSITORY, base: { url, ref: null, commit: null }, lower: snapshot }
   }
 }
 
@@ -103,15 +104,4 @@ function remoteOf({ credentials }: AcceptedTask, source: GitRemoteSource): Remot
       password: credentials.password.reveal().toString(),
     },
   }
-}
-
-function unsupported(source: Exclude<Source, { type: 'git_remote' | 'empty' }>): TaskFailure {
-  return new TaskFailure(
-    'environment.unsupported',
-    `this worker can't make a workspace from a source of type "${source.type}" yet`,
-    {
-      phase: 'workspace',
-      hint: 'use a source of type "git_remote" or "empty"',
-    },
-  )
 }

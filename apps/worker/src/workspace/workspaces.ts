@@ -4,14 +4,19 @@ import { TaskFailure } from '@agirunner/contracts'
 import type { ContainerEngine } from '../engine/engine.js'
 import type { Owner } from '../engine/labels.js'
 import type { AcceptedTask } from '../intake/accepted-task.js'
-import { personalize, placeFiles, writeContext } from './files.js'
+import type { HostRoot } from '../support/host-roots.js'
+import { personalize, placeFiles, placingsOf, writeContext } from './files.js'
 import { isMountable, makeLayers, makeMount, volumeName } from './layers.js'
 import type { Slot, Strategy, WorkspacePlan } from './plan.js'
 import { GIT_LIMITS, type GitLimits, Remotes } from './remotes.js'
 import { removeTree } from './remove-tree.js'
 import { makeSlot, ownerFor } from './slots.js'
-import { type Snapshot, Snapshots } from './snapshots.js'
-import { Sources, type Watch } from './sources.js'
+import { Snapshots } from './snapshots.js'
+import { ArtifactSeeds } from './sources/artifacts.js'
+import type { EarlierArtifacts } from './sources/earlier-artifacts.js'
+import { HostDirectories } from './sources/host-directory.js'
+import type { Lower, Sourced, Watch } from './sources/sourced.js'
+import { Sources } from './sources.js'
 
 export interface WorkspacesOptions {
   /** Absolute; everything that this room makes is below it. */
@@ -22,13 +27,17 @@ export interface WorkspacesOptions {
   readonly strategy: Strategy
   /** Whether git hosts may be loopback, private or link-local. */
   readonly allowPrivate: boolean
+  /** Below which folders `host_directory` may name one. */
+  readonly hostRoots: readonly HostRoot[]
+  /** Where `workspace_artifacts` finds what earlier tasks left. */
+  readonly earlier: EarlierArtifacts
   /** Overrides of GIT_LIMITS. */
   readonly limits?: Partial<GitLimits>
 }
 
 export interface PrepareOptions {
   readonly signal: AbortSignal
-  /** Told `{stage: 'resolve' | 'fetch' | 'checkout', …}` at most about four times a second. */
+  /** Told `{stage: 'resolve' | 'fetch' | 'checkout' | 'copy', …}` at most about four times a second. */
   readonly progress: (data: Record<string, unknown>) => void
 }
 
@@ -38,10 +47,10 @@ export interface Workspaces {
    * Makes one task's workspace: pins the snapshot of its commit, and makes the slot and what is mounted from it. When
    * it throws, nothing of it is left.
    *
-   * @throws TaskFailure `workspace.*`, `environment.unsupported`, `engine.unavailable`; the signal's reason
+   * @throws TaskFailure `workspace.*`, `spec.forbidden`, `engine.unavailable`; the signal's reason
    */
   prepare(accepted: AcceptedTask, options: PrepareOptions): Promise<WorkspacePlan>
-  /** Ends the git children. Workspaces that were made stay usable and releasable. */
+  /** Ends the children. Workspaces that were made stay usable and releasable. */
   close(): Promise<void>
 }
 
@@ -54,6 +63,7 @@ class WorkspaceRoom implements Workspaces {
   readonly #options: WorkspacesOptions
   readonly #snapshots: Snapshots
   readonly #remotes: Remotes
+  readonly #hostDirectories: HostDirectories
   readonly #sources: Sources
   readonly #swept: Promise<void>
 
@@ -67,11 +77,13 @@ class WorkspaceRoom implements Workspaces {
     mkdirSync(join(options.dataDir, 'snapshots/staging'), { recursive: true, mode: 0o711 })
     this.#snapshots = new Snapshots(options.dataDir, options.owner)
     this.#swept = this.#snapshots.sweep().catch(() => undefined)
-    this.#remotes = new Remotes({
-      limits: { ...GIT_LIMITS, ...options.limits },
-      allowPrivate: options.allowPrivate,
+    const limits = { ...GIT_LIMITS, ...options.limits }
+    this.#remotes = new Remotes({ limits, allowPrivate: options.allowPrivate })
+    this.#hostDirectories = new HostDirectories({ roots: options.hostRoots, limits })
+    this.#sources = new Sources(this.#snapshots, this.#remotes, {
+      hostDirectories: this.#hostDirectories,
+      seeds: new ArtifactSeeds(options.earlier, limits.maxTreeBytes),
     })
-    this.#sources = new Sources(this.#snapshots, this.#remotes)
   }
 
   async prepare(accepted: AcceptedTask, { signal, progress }: PrepareOptions): Promise<WorkspacePlan> {
@@ -79,12 +91,14 @@ class WorkspaceRoom implements Workspaces {
     const { dataDir, owner: worker } = this.#options
     const owner = ownerFor(accepted.task.environment.profile)
     const slot = await makeSlot(dataDir, worker, owner)
-    const made: { snapshot?: Snapshot } = {}
-    const release = () => this.#release(slot, made.snapshot)
+    const made: { lower?: Lower } = {}
+    const release = () => this.#release(slot, made.lower)
     try {
-      const { base, snapshot } = await this.#sources.take(accepted, slot.id, owner, { signal, progress })
-      made.snapshot = snapshot
-      return { slot, base, owner, release, ...(await this.#furnish(accepted, slot, snapshot, signal)) }
+      const sourced = await this.#sources.take(accepted, slot, owner, { signal, progress })
+      made.lower = sourced.lower
+      const { base, compareWith, readOnly, notes } = sourced
+      const furnished = await this.#furnish(accepted, slot, sourced, signal)
+      return { slot, base, compareWith, readOnly, notes, owner, release, ...furnished }
     } catch (error) {
       await release().catch(() => undefined)
       signal.throwIfAborted()
@@ -94,21 +108,23 @@ class WorkspaceRoom implements Workspaces {
 
   async close(): Promise<void> {
     await this.#swept
-    await this.#remotes.close()
+    await Promise.all([this.#remotes.close(), this.#hostDirectories.close()])
   }
 
   async #furnish(
     { task }: AcceptedTask,
     slot: Slot,
-    snapshot: Snapshot,
+    { lower, files, readOnly }: Sourced,
     signal: Watch['signal'],
   ): Promise<Pick<WorkspacePlan, 'layers' | 'mount' | 'placed'>> {
     const { strategy, engine, owner: worker } = this.#options
     const owner = ownerFor(task.environment.profile)
-    const layers = await makeLayers(strategy, slot, snapshot.repo, owner, signal)
+    const layers = await makeLayers(strategy, slot, lower.repo, owner, signal)
     await writeContext(slot, task)
-    const placed = await placeFiles(task.workspace.files, slot, layers, owner)
-    await personalize(task, layers, placed, owner)
+    const placings = [...files, ...placingsOf(task.workspace.files)]
+    const placed = await placeFiles(placings, slot, layers, owner)
+    // What the task may only read is shown as it is.
+    if (!readOnly) await personalize(task, layers, placed, owner)
     signal.throwIfAborted()
     const mount = await makeMount(engine, worker, slot, layers)
     signal.throwIfAborted()
@@ -116,10 +132,10 @@ class WorkspaceRoom implements Workspaces {
   }
 
   /** The volume first: a mounted layer must not lose its files. */
-  async #release(slot: Slot, snapshot: Snapshot | undefined): Promise<void> {
+  async #release(slot: Slot, lower: Lower | undefined): Promise<void> {
     if (this.#options.strategy === 'overlay_volume') await this.#options.engine.removeVolume(volumeName(slot))
     await removeTree(slot.root)
-    await snapshot?.unpin()
+    await lower?.unpin()
   }
 }
 
