@@ -168,17 +168,17 @@ async function appendInGit(
   owner: FileOwner,
 ): Promise<void> {
   const path = join('.git', name)
-  const folders = ['.git', dirname(path)].map(folder => ({
-    folder,
-    below: look(join(layers.lower, folder)),
-  }))
+  const folders: { folder: string; mode: number }[] = []
+  for (const folder of new Set(['.git', dirname(path)])) {
+    const stat = look(join(layers.lower, folder))
+    if (!stat?.isDirectory()) return
+    folders.push({ folder, mode: stat.mode })
+  }
   const below = look(join(layers.lower, path))
-  if (folders.some(folder => !folder.below?.isDirectory()) || !below?.isFile()) return
-  if (below.size > MAX_GIT_FILE_BYTES) return
+  if (!below?.isFile() || below.size > MAX_GIT_FILE_BYTES) return
   const target = join(writableSide(layers), path)
   if (layers.strategy === 'overlay_volume') {
-    for (const { folder, below: stat } of folders)
-      await ensureFolder(join(layers.upper, folder), stat?.mode ?? 0o755, owner)
+    for (const { folder, mode } of folders) await ensureFolder(join(layers.upper, folder), mode, owner)
     await copyFile(join(layers.lower, path), target)
     await give(target, owner)
   }

@@ -39,8 +39,8 @@ const CHANGED = ['ENOENT', 'ENOTDIR', 'ELOOP']
 /**
  * Copies a folder that others may be writing to. Every file is reached from the open folder through folders alone, and
  * what was opened is what is copied: a link that takes a folder's place meanwhile leads nowhere. No link is followed, no
- * other file system entered; FIFOs, sockets and devices are neither opened nor copied. Modes, times and, where the file
- * system can, the blocks themselves are kept (reflink); set-id bits and extended attributes are not.
+ * other file system entered; FIFOs, sockets and devices are neither opened nor copied. Modes and times (milliseconds) are
+ * kept, set-id bits and extended attributes are not; where the file system can, blocks are shared (reflink).
  *
  * @returns notes on what was left out
  * @throws TaskFailure `workspace.too_large`, `workspace.unsafe_tree`
