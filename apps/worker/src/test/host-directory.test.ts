@@ -402,6 +402,17 @@ describe.each<Strategy>(['overlay_volume', 'copy'])('a folder of the host, %s', 
       expect(await namesIn(plan)).toContain('a')
     })
 
+    test('leads out when it is copied by name: the control', async () => {
+      const target = join(outside, 'naive')
+      await swapped(async started => {
+        const entries = await readdir(folder, { withFileTypes: true })
+        started()
+        for (const entry of entries.filter(one => one.isDirectory()))
+          await run('cp', ['-a', '--', join(folder, entry.name, '.'), `${target}-${entry.name}`])
+      })
+      expect(await readFile(`${target}-z/secret`, 'utf8')).toBe(SECRET)
+    })
+
     test('as the source itself is seen when it is opened', async () => {
       await mkdir(join(folder, 'sub'))
       const checked = await realpath(join(folder, 'sub'))

@@ -59,7 +59,11 @@ export async function placeFiles(
   owner: FileOwner,
 ): Promise<string[]> {
   const placed: string[] = []
+  const seen = new Set<string>()
   for (const file of files) {
+    // Seen here: a file of the repository's is replaced, and so would one be that was placed there before.
+    if (seen.has(file.path)) throw namedTwice(file)
+    seen.add(file.path)
     const [top, ...rest] = file.path.split('/')
     const path = rest.join('/')
     if (top === 'repo') {
@@ -98,7 +102,7 @@ async function placeInRepository(
   }
   const target = look(join(layers.lower, path))
   if (target && !target.isFile()) throw inTheWay(file, path)
-  if (layers.strategy === 'copy') await rm(join(side, path), { force: true })
+  if (target && layers.strategy === 'copy') await rm(join(side, path), { force: true })
   await write(join(side, path), file, owner)
 }
 
@@ -119,10 +123,8 @@ async function write(target: string, file: Placing, owner: FileOwner): Promise<v
   try {
     await file.write(target)
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
-    throw new TaskFailure('spec.invalid', `${file.key} names "${file.path}" twice`, {
-      phase: 'workspace',
-    })
+    // A folder that another placed file needed.
+    throw (error as NodeJS.ErrnoException).code === 'EEXIST' ? inTheWay(file, file.path) : error
   }
   await chmod(target, file.mode)
   await give(target, owner)
@@ -130,6 +132,10 @@ async function write(target: string, file: Placing, owner: FileOwner): Promise<v
 
 async function give(path: string, owner: FileOwner): Promise<void> {
   if (isRoot()) await chown(path, owner.uid, owner.gid)
+}
+
+function namedTwice(file: Placing): TaskFailure {
+  return new TaskFailure('spec.invalid', `${file.key} names "${file.path}" twice`, { phase: 'workspace' })
 }
 
 function inTheWay(file: Placing, part: string): TaskFailure {

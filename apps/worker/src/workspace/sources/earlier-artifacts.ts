@@ -63,11 +63,11 @@ export class StoredArtifacts implements EarlierArtifacts {
   /** Below the folder of that tenant's task, whatever the result says: a URI leads nowhere else. */
   #namesOf(tenantId: string, taskId: string, uri: string): string[] | null {
     const own = `${join(this.#folder, tenantId, taskId)}/`
-    if (!URL.canParse(uri) || new URL(uri).protocol !== 'file:') return null
-    const path = fileURLToPath(uri)
+    const path = pathOf(uri)
+    if (!path?.startsWith(own)) return null
     const names = path.slice(own.length).split('/')
     const isPlain = names.every(part => part !== '' && part !== '.' && part !== '..')
-    return path.startsWith(own) && isPlain ? [tenantId, taskId, ...names] : null
+    return isPlain ? [tenantId, taskId, ...names] : null
   }
 
   /** Through folders to a plain file; no link is followed. */
@@ -89,6 +89,15 @@ export class StoredArtifacts implements EarlierArtifacts {
       for (const fd of open) closeSync(fd)
     }
     throw missing(name, 'it is not kept on this machine any more')
+  }
+}
+
+/** Null for what is no file of this machine, or no URI at all. */
+function pathOf(uri: string): string | null {
+  try {
+    return fileURLToPath(uri)
+  } catch {
+    return null
   }
 }
 
