@@ -1,6 +1,8 @@
 import { closeSync, constants, openSync } from 'node:fs'
 
-const { O_RDONLY, O_DIRECTORY, O_NOFOLLOW } = constants
+const { O_DIRECTORY, O_NOFOLLOW } = constants
+/** Of Linux, open(2): only a place to go on from, for which a folder need not be readable. Node does not name it. */
+const O_PATH = 0o10000000
 
 /**
  * The path of a name in an open folder, whatever has become of the folder's own name meanwhile: what openat(2) is for,
@@ -14,7 +16,7 @@ export function entryOf(folder: number, name: string): Buffer {
 
 /** Opens a folder in an open folder. @throws ENOTDIR or ELOOP for a link, also when it was none a moment ago */
 export function openFolder(parent: number, name: string): number {
-  return openSync(entryOf(parent, name), O_RDONLY | O_DIRECTORY | O_NOFOLLOW)
+  return openSync(entryOf(parent, name), O_PATH | O_DIRECTORY | O_NOFOLLOW)
 }
 
 /** Goes down from an open folder, through folders only. @returns a folder of the caller's, to be closed */

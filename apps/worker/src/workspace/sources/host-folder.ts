@@ -7,7 +7,7 @@ import { entryOf, namesOf, openFolder, openFolders } from './folders.js'
 const MAX_LINKS = 40
 
 /** The answer for everything outside, there or not: a task's author learns nothing of the host. */
-export function forbiddenFolder(path: string): TaskFailure {
+function forbiddenFolder(path: string): TaskFailure {
   return new TaskFailure(
     'spec.forbidden',
     `workspace.source.path ${JSON.stringify(path)} is not below a folder that this worker's operator allows`,
