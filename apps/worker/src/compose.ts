@@ -28,7 +28,7 @@ import { hostId, newWorkerId } from './support/identity.js'
 import { ReleaseStack, sleep } from './support/lifecycle.js'
 import { type Log, messageOf } from './support/log.js'
 import { connectRedis } from './support/redis.js'
-import { createWorkspaces, probeStrategy, type Workspaces } from './workspace/index.js'
+import { createWorkspaces, probeStrategy, StoredArtifacts, type Workspaces } from './workspace/index.js'
 
 /** Redelivery of a dead worker's job after about 9 s; equal on every worker, because any of them may find it. */
 const BULLMQ = { lockDuration: 10_000, stalledInterval: 5_000, maxStalledCount: 1_000_000 }
@@ -77,7 +77,7 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
   const owner: Owner = { worker: newWorkerId(), host: hostId(), stack: await stackOf(redis, names) }
   const records = new TaskRecords(redis, names)
 
-  const workspaces = await makeWorkspaces(config, engine, owner, release, log)
+  const workspaces = await makeWorkspaces({ config, engine, owner, records, log }, release)
   const changes = createChangesCapture()
   release.defer('changes capture', () => changes.close())
   const execution = new Execution({
@@ -159,12 +159,10 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
 }
 
 async function makeWorkspaces(
-  config: Config,
-  engine: ContainerEngine,
-  owner: Owner,
+  parts: { config: Config; engine: ContainerEngine; owner: Owner; records: TaskRecords; log: Log },
   release: ReleaseStack,
-  log: Log,
 ) {
+  const { config, engine, owner, records, log } = parts
   const probed =
     config.strategy === 'auto'
       ? await probeStrategy(engine, { image: CATALOG['debian-base'] ?? '', owner, dataDir: config.dataDir })
@@ -176,6 +174,8 @@ async function makeWorkspaces(
     strategy: probed.strategy,
     allowPrivate: config.gitAllowPrivate,
     cache: config.cache,
+    hostRoots: config.hostRoots,
+    earlier: new StoredArtifacts(records, config.dataDir),
   })
   release.defer('workspaces', () => room.close())
   const prune = async () => {
@@ -212,6 +212,7 @@ function workerRecord(
     strategy: workspaces.strategy,
     cache: workspaces.room.cacheStatus(),
     engine: `${info.name}, ${info.version}`,
+    hostRoots: config.hostRoots.map(root => root.path),
   }
 }
 

@@ -93,4 +93,6 @@ export interface WorkerRecord {
     readonly hits: number
     readonly misses: number
   }
+  /** Folders of its machine below which tasks may name their own; an older worker does not say. */
+  readonly hostRoots?: readonly string[]
 }

@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createProducer, type Producer } from '@agirunner/producer'
@@ -22,6 +22,8 @@ export interface World {
   readonly redis: TestRedis
   readonly queue: string
   readonly dataDir: string
+  /** A folder that tasks may use when AGIRUNNER_HOST_ROOTS names it; `app` in it holds `a.txt`. */
+  readonly hostRoot: string
   readonly server: GitServer
   readonly repository: Repository
   readonly repoUrl: string
@@ -51,6 +53,9 @@ export async function createWorld(): Promise<World> {
   const queue = uniqueQueue()
   const root = mkdtempSync(join(tmpdir(), 'agirunner-e2e-'))
   const dataDir = join(root, 'data')
+  const hostRoot = join(root, 'host')
+  mkdirSync(join(hostRoot, 'app'), { recursive: true })
+  writeFileSync(join(hostRoot, 'app/a.txt'), 'a\n')
   const repository = await createRepository({
     root,
     name: 'demo.git',
@@ -72,6 +77,7 @@ export async function createWorld(): Promise<World> {
     redis,
     queue,
     dataDir,
+    hostRoot,
     server,
     repository,
     repoUrl: `${server.url}/demo.git`,

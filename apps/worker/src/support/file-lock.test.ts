@@ -2,7 +2,7 @@ import { mkdtemp, readdir, rm, utimes, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, expect, test } from '@jest/globals'
-import { withFileLock } from './file-lock.js'
+import { sweepLocks, withFileLock } from './file-lock.js'
 import { hostId, newWorkerId } from './identity.js'
 
 let folder: string
@@ -55,6 +55,16 @@ test('is taken over from a process that is gone, by one only', async () => {
   }
   await Promise.all(Array.from({ length: 8 }, () => withFileLock(file(), here(), never, work)))
   expect(await readdir(folder)).toEqual([])
+})
+
+test('what dead processes left is swept, and nothing else', async () => {
+  const dead = { worker: 'w-999999999-1-dead', host: hostId() }
+  await leave(dead)
+  await writeFile(join(folder, 'b.lock.draft'), JSON.stringify({ ...dead, token: 'draft' }))
+  await writeFile(join(folder, 'c.lock'), JSON.stringify({ ...here(), token: 'living' }))
+  await writeFile(join(folder, 'd.lock'), JSON.stringify({ ...dead, host: 'another', token: 'far' }))
+  await sweepLocks(folder, here())
+  expect((await readdir(folder)).toSorted()).toEqual(['c.lock', 'd.lock'])
 })
 
 test('is taken over from another host after a minute of silence, not before', async () => {

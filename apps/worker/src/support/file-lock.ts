@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { link, lstat, mkdir, readFile, rm, utimes, writeFile } from 'node:fs/promises'
+import { link, lstat, mkdir, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { isAlive } from './identity.js'
 import { sleep } from './lifecycle.js'
@@ -46,6 +46,17 @@ export async function withFileLock<T>(
   } finally {
     clearInterval(renewing)
     if ((await read(file))?.token === held.token) await rm(file, { force: true })
+  }
+}
+
+/** Removes from a folder of locks what dead processes of this host left: their locks, and what they were taking. */
+export async function sweepLocks(folder: string, owner: LockOwner): Promise<void> {
+  for (const name of await readdir(folder).catch(() => [])) {
+    const file = join(folder, name)
+    const held = await read(file)
+    if (held?.host !== owner.host || isAlive(held.worker)) continue
+    if (name.endsWith('.lock')) await clearAway(file, held)
+    else await rm(file, { force: true })
   }
 }
 

@@ -18,7 +18,7 @@ let url: string
 beforeAll(async () => {
   fixture = await WorkspaceFixture.create()
   url = `${fixture.server.url}/demo.git`
-  repository = await createRepository({ root: fixture.root, name: 'demo', files: manyFiles(300) })
+  repository = await createRepository({ root: fixture.root, name: 'demo', files: manyFiles(60, 2000) })
 })
 afterEach(async () => expect(await fixture.leftovers()).toEqual([]))
 afterAll(() => fixture.close())

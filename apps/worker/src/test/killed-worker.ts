@@ -1,6 +1,6 @@
 import { hostId, newWorkerId } from '../support/identity.js'
 import { createWorkspaces } from '../workspace/index.js'
-import { accept, QUIET, volumeEngine } from './workspace-fixture.js'
+import { accept, NOTHING_EARLIER, QUIET, volumeEngine } from './workspace-fixture.js'
 
 // A worker's workspaces in a process of their own, for a test that kills it: prepares what it is sent.
 const room = createWorkspaces({
@@ -9,6 +9,8 @@ const room = createWorkspaces({
   owner: { worker: newWorkerId(), host: hostId(), stack: 'test' },
   strategy: 'copy',
   allowPrivate: true,
+  hostRoots: [],
+  earlier: NOTHING_EARLIER,
   cache: { maxBytes: 10 * 2 ** 30, minFreeBytes: 0 },
 })
 process.on('message', source => {

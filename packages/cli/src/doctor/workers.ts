@@ -15,13 +15,19 @@ export async function checkWorkers({ settings, producer }: Call): Promise<Findin
     if (workers.length === 0) {
       return [warn('workers', `none is alive on queue "${settings.queue}": tasks wait`, 'run `agirunner up`')]
     }
-    return workers.map(({ id, state, strategy, concurrency, running, engine, cache }) =>
+    return workers.map(({ id, state, strategy, concurrency, running, engine, cache, hostRoots = [] }) =>
       ok(
         'worker',
-        `${id}: ${state}, ${running.length} of ${concurrency} running, workspaces by ${strategy}${hitsOf(cache)}, ${engine}`,
+        `${id}: ${state}, ${running.length} of ${concurrency} running, workspaces by ${strategy}${hitsOf(cache)}, ${engine}, ${foldersOf(hostRoots)}`,
       ),
     )
   } catch {
     return [bad('workers', 'they can be asked for only when Redis answers', 'see the line on Redis')]
   }
+}
+
+function foldersOf(hostRoots: readonly string[]): string {
+  return hostRoots.length === 0
+    ? 'no folders of the host for tasks'
+    : `tasks may use the host's ${hostRoots.join(', ')}`
 }

@@ -131,7 +131,9 @@ async function fetchOnce(options: FetchOptions, way: Way): Promise<Answer | null
       })
     if (refused) return null
     const name = pack.isEmpty ? null : adopt(repository, pack, way.haves.packs, received)
-    return { packs: [...way.haves.packs, ...(name === null ? [] : [name])], shallow: shallowOf(memory) }
+    // A server may send again what we have, byte for byte.
+    const packs = [...new Set([...way.haves.packs, ...(name === null ? [] : [name])])]
+    return { packs, shallow: shallowOf(memory) }
   } finally {
     pack.remove()
   }
