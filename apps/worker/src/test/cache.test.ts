@@ -103,6 +103,20 @@ describe('what was fetched', () => {
   })
 })
 
+test('many tasks on one branch ask twice at most, and each gets what was pushed before it', async () => {
+  const room = fixture.room('overlay_volume')
+  const first = await room.prepare(accept({ url, ref: 'main' }), QUIET)
+  const head = await commit('pushed')
+  const before = fetches()
+  const plans = await Promise.all(
+    Array.from({ length: 20 }, () => room.prepare(accept({ url, ref: 'main' }), QUIET)),
+  )
+  expect(plans.map(({ base }) => base.commit)).toEqual(plans.map(() => head))
+  // Two lists of refs, one fetch.
+  expect(fetches() - before).toBe(3)
+  await Promise.all([first, ...plans].map(plan => plan.release()))
+})
+
 describe('two workers on one data folder', () => {
   test('50 tasks on one new commit are one fetch, 50 on a known one none', async () => {
     const [one, other] = [fixture.room('overlay_volume'), fixture.room('overlay_volume')]

@@ -1,5 +1,6 @@
 import type { GitRemoteSource } from '@agirunner/contracts'
-import { ChildPool, type RunOptions } from './children/pool.js'
+import { type Share, SharedWork } from '../support/shared-work.js'
+import { ChildPool } from './children/pool.js'
 import type { Fetched } from './git/repository.js'
 import type { Remote, Resolved, Wanted } from './git/resolve.js'
 import type {
@@ -45,13 +46,14 @@ export const GIT_LIMITS: GitLimits = {
   children: 2,
 }
 
-type Watch = Omit<RunOptions, 'deadlineMs'>
+type Watch = Share
 
 /** Speaks to git servers, from child processes: what they send can neither block nor blow up the worker. */
 export class Remotes {
   readonly #limits: GitLimits
   readonly #allowPrivate: boolean
   readonly #pool: ChildPool
+  readonly #questions = new SharedWork<Resolved>()
 
   constructor(options: { limits: GitLimits; allowPrivate: boolean }) {
     this.#limits = options.limits
@@ -71,7 +73,11 @@ export class Remotes {
   async resolve(source: GitRemoteSource, remote: Remote, watch: Watch): Promise<Resolved> {
     if (source.commit !== null) return { commit: source.commit, ref: null, want: source.commit }
     const job: ResolveJob = { ...this.#job(remote), ref: source.ref }
-    return await this.#pool.run<Resolved>('resolve', job, { ...watch, deadlineMs: this.#limits.totalMs })
+    const { totalMs: deadlineMs } = this.#limits
+    const key = JSON.stringify([remote, source.ref])
+    // Many tasks on one branch ask at once; what one is told must not be older than its own question.
+    const ask = (inner: Share) => this.#pool.run<Resolved>('resolve', job, { ...inner, deadlineMs })
+    return await this.#questions.ask(key, ask, watch)
   }
 
   /** Brings a commit into a bare repository, and of it what is missing there. */

@@ -6,6 +6,7 @@ import { type Cache, type CacheMeta, readMeta, type Unpin } from '@agirunner/cac
 import type { Owner } from '../engine/labels.js'
 import { withFileLock } from '../support/file-lock.js'
 import { isAlive } from '../support/identity.js'
+import { type Share, SharedWork } from '../support/shared-work.js'
 import type { CacheKeeper } from './cache-keeper.js'
 import type { NotFetched } from './git/checkout.js'
 import type { CheckoutResult } from './git/snapshot-job.js'
@@ -33,10 +34,7 @@ export interface Snapshot {
   readonly unpin: Unpin
 }
 
-export interface BuildOptions {
-  readonly signal: AbortSignal
-  readonly progress: (data: Record<string, unknown>) => void
-}
+export type BuildOptions = Share
 
 /**
  * Fills an empty folder with the tree and its `.git`.
@@ -47,12 +45,6 @@ export type Build = (dir: string, holder: string, options: BuildOptions) => Prom
 
 interface SnapshotMeta extends CacheMeta {
   readonly notFetched: NotFetched
-}
-
-interface Flight {
-  readonly controller: AbortController
-  readonly listeners: Set<(data: Record<string, unknown>) => void>
-  readonly done: Promise<void>
 }
 
 /** Changes when an older worker's snapshots must not be used any more. */
@@ -68,7 +60,7 @@ export class Snapshots {
   readonly #keeper: CacheKeeper
   readonly #dataDir: string
   readonly #worker: Owner
-  readonly #flights = new Map<string, Flight>()
+  readonly #builds = new SharedWork<void>()
   /** How often a workspace was made from what was there, and how often not. */
   readonly counts = { hits: 0, misses: 0 }
 
@@ -95,7 +87,7 @@ export class Snapshots {
     this.counts.misses += 1
     // Whoever builds it has pinned it; who only waited for the build may find it evicted again, if seldom.
     for (let tries = 0; tries < MAX_BUILDS; tries += 1) {
-      await this.#join(key, path, slot, build, options)
+      await this.#builds.join(path, inner => this.#buildLocked(key, path, slot, build, inner), options)
       const found = this.#find(key, path, slot)
       if (found) return found
     }
@@ -132,44 +124,17 @@ export class Snapshots {
     )
   }
 
-  async #join(
+  /** One worker builds it; the others wait. */
+  async #buildLocked(
     key: SnapshotKey,
     path: string,
     slot: string,
     build: Build,
-    { signal, progress }: BuildOptions,
+    options: BuildOptions,
   ): Promise<void> {
-    const flight = this.#flights.get(path) ?? this.#launch(key, path, slot, build)
-    flight.listeners.add(progress)
-    const leave = () => {
-      flight.listeners.delete(progress)
-      if (flight.listeners.size > 0) return
-      if (this.#flights.get(path) === flight) this.#flights.delete(path)
-      flight.controller.abort(signal.reason)
-    }
-    try {
-      await untilAborted(flight.done, signal)
-    } finally {
-      leave()
-    }
-  }
-
-  #launch(key: SnapshotKey, path: string, slot: string, build: Build): Flight {
-    const controller = new AbortController()
-    const listeners: Flight['listeners'] = new Set()
-    const progress = (data: Record<string, unknown>) => {
-      for (const listener of listeners) listener(data)
-    }
     const lock = join(this.#dataDir, 'locks', `${hash(path).slice(0, 32)}.lock`)
-    const options = { signal: controller.signal, progress }
     const work = () => this.#build(key, path, slot, build, options)
-    const done = withFileLock(lock, this.#worker, controller.signal, work).finally(() => {
-      if (this.#flights.get(path)?.controller === controller) this.#flights.delete(path)
-    })
-    done.catch(() => undefined)
-    const flight = { controller, listeners, done }
-    this.#flights.set(path, flight)
-    return flight
+    await withFileLock(lock, this.#worker, options.signal, work)
   }
 
   async #build(
@@ -242,19 +207,4 @@ function readWhole(path: string): SnapshotMeta | null {
 
 function hash(...parts: readonly string[]): string {
   return createHash('sha256').update(JSON.stringify(parts)).digest('hex')
-}
-
-/** Waits for `work`, but no longer than until the signal aborts. */
-async function untilAborted(work: Promise<void>, signal: AbortSignal): Promise<void> {
-  signal.throwIfAborted()
-  let aborted: () => void = () => undefined
-  const abort = new Promise<never>((_resolve, reject) => {
-    aborted = () => reject(signal.reason as Error)
-    signal.addEventListener('abort', aborted, { once: true })
-  })
-  try {
-    await Promise.race([work, abort])
-  } finally {
-    signal.removeEventListener('abort', aborted)
-  }
 }
