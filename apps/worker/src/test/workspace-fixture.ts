@@ -15,7 +15,7 @@ const run = promisify(execFile)
 const PARENT = '/var/tmp'
 
 /** An engine that only remembers its volumes. */
-function volumeEngine(): ContainerEngine & { readonly made: Set<string> } {
+export function volumeEngine(): ContainerEngine & { readonly made: Set<string> } {
   const made = new Set<string>()
   const engine = {
     made,
