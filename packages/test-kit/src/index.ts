@@ -2,7 +2,7 @@ export { connectEngine } from './engine.js'
 export { type EventuallyOptions, eventually } from './eventually.js'
 export { type GitOptions, git } from './git.js'
 export { type GitRequest, type GitServer, type GitServerOptions, serveGit } from './git-server.js'
-export { type HostileGit, type HostileKind, serveHostileGit } from './hostile/server.js'
+export { type Asked, type HostileGit, type HostileKind, serveHostileGit } from './hostile/server.js'
 export { expectNoLeaks, type LeakOptions, leaks } from './leaks.js'
 export {
   type PrivateRedis,

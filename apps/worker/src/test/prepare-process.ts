@@ -1,11 +1,13 @@
-import { type ChildProcess, fork } from 'node:child_process'
+import { type ChildProcess, execFile, fork } from 'node:child_process'
 import { once } from 'node:events'
-import { lstat, mkdtemp, readdir, rm } from 'node:fs/promises'
+import { mkdtemp, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { promisify } from 'node:util'
 import type { GitLimits } from '../workspace/index.js'
 import type { Order, Report } from './prepare-program.js'
 
+const run = promisify(execFile)
 const PROGRAM = fileURLToPath(new URL('./prepare-program.js', import.meta.url))
 
 /**
@@ -16,11 +18,16 @@ export class PrepareProcess {
   readonly dataDir: string
   readonly #root: string
   readonly #child: ChildProcess
+  readonly #exited: Promise<never>
 
   private constructor(root: string) {
     this.#root = root
     this.dataDir = join(root, 'data')
     this.#child = fork(PROGRAM, [this.dataDir], { stdio: ['ignore', 'inherit', 'inherit', 'ipc'] })
+    this.#exited = once(this.#child, 'exit').then(([code, signal]) => {
+      throw new Error(`the process ended with ${code ?? signal}`)
+    })
+    this.#exited.catch(() => undefined)
   }
 
   /** Starts it and lets it prepare `url` twice, once in vain: what a process needs once is not counted later. */
@@ -40,23 +47,25 @@ export class PrepareProcess {
     return (await this.#ask({ type: 'prepare', source, limits, allowPrivate })) as Report
   }
 
+  /** A report on something bad that the process does by itself. */
+  async burden(): Promise<Report> {
+    return (await this.#ask({ type: 'burden' })) as Report
+  }
+
   /** Gives every workspace back. */
   async release(): Promise<void> {
     await this.#ask({ type: 'release' })
   }
 
-  /** Everything below the data folder, as `path` or `path/`; the trees of whole snapshots are left out. */
-  async onDisk(folder = ''): Promise<string[]> {
-    const names = await readdir(join(this.dataDir, folder)).catch(() => [])
-    const found: string[] = []
-    for (const path of names.map(name => join(folder, name)).toSorted()) {
-      const isFolder = (await lstat(join(this.dataDir, path))).isDirectory()
-      found.push(isFolder ? `${path}/` : path)
-      if (isFolder && !/^snapshots\/(?!staging)\w+\/[\w-]+\/repo$/.test(path)) {
-        found.push(...(await this.onDisk(path)))
-      }
-    }
-    return found
+  /** Everything below the data folder but the trees of whole snapshots, as paths in latin1: a name is any bytes. */
+  async onDisk(): Promise<string[]> {
+    const snapshots = `${this.dataDir}/snapshots/*/*/repo/*`
+    const args = [this.dataDir, '-path', `${this.dataDir}/snapshots/staging/*`, '-print0', '-o']
+    const { stdout } = await run('find', [...args, '-path', snapshots, '-prune', '-o', '-print0'], {
+      encoding: 'latin1',
+      maxBuffer: 2 ** 26,
+    })
+    return stdout.split('\0').toSorted()
   }
 
   /** @returns the pids of children that are left when all rooms are closed */
@@ -70,12 +79,8 @@ export class PrepareProcess {
   }
 
   async #ask(order: Order): Promise<unknown> {
-    const ended = once(this.#child, 'exit').then(([code, signal]) => {
-      throw new Error(`the process ended with ${code ?? signal}`)
-    })
-    ended.catch(() => undefined)
     this.#child.send(order)
-    const [message] = await Promise.race([once(this.#child, 'message'), ended])
+    const [message] = await Promise.race([once(this.#child, 'message'), this.#exited])
     const { answer, error } = message as { answer?: unknown; error?: string }
     if (error !== undefined) throw new Error(error)
     return answer

@@ -72,8 +72,17 @@ export const HTTP_SCRIPTS = {
   'redirect-to-ssh': { discovery: redirect('ssh://127.0.0.1/x.git') },
   'redirect-to-nowhere': { discovery: redirect('http://[') },
   'redirect-without-end': {
-    discovery: ({ request, response }) =>
-      response.writeHead(302, { location: `${request.url}&again` }).end(),
+    discovery: ({ request, response }) => response.writeHead(302, { location: `${request.url}&again` }).end(),
+  },
+  'redirect-then-401': {
+    discovery: ({ request, response, honest }) => {
+      if (!request.url?.endsWith('&moved')) {
+        return response.writeHead(302, { location: `${request.url}&moved` }).end()
+      }
+      return request.headers.authorization === undefined
+        ? response.writeHead(401).end()
+        : response.end(honest)
+    },
   },
   'redirect-of-a-fetch': { fetch: redirect('/honest.git/git-upload-pack') },
   'html-for-refs': { discovery: html },
@@ -93,7 +102,7 @@ export const HTTP_SCRIPTS = {
   'reset-in-refs': { discovery: reset },
   'reset-in-a-pack': { fetch: reset },
   'endless-refs': { discovery: ({ response }) => pour(response, forever(Buffer.alloc(65_536, '0'))) },
-  'endless-zip-headers': {
+  'oversize-headers': {
     discovery: ({ response }) => response.writeHead(200, { 'x-filler': 'x'.repeat(100_000) }).end(),
   },
 } satisfies Record<string, Script>

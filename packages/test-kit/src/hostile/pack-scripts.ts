@@ -90,7 +90,8 @@ function deltaChain(length: number): Script {
 
 function tagChain(length: number): Script {
   const tags: RawObject[] = []
-  for (let index = 0; index < length; index += 1) tags.push(rawTag(tags.at(-1) ?? HONEST.commit, `t-${index}`))
+  for (let index = 0; index < length; index += 1)
+    tags.push(rawTag(tags.at(-1) ?? HONEST.commit, `t-${index}`))
   const [last] = tags.slice(-1)
   const [middle] = tags.slice(length / 2)
   const named = { name: 'refs/tags/chain', oid: last?.oid ?? '', peeled: middle?.oid ?? '' }
@@ -115,7 +116,10 @@ const otherBlob = rawBlob('b\n')
 export const PACK_SCRIPTS = {
   'error-for-a-pack': { fetch: ({ response }) => response.end(pktLine('ERR the disk is full\n')) },
   'error-in-a-pack': {
-    fetch: afterwards(() => [...bandLines(honestPack.subarray(0, 40)), bandLine(BAND.error, 'out of memory')]),
+    fetch: afterwards(() => [
+      ...bandLines(honestPack.subarray(0, 40)),
+      bandLine(BAND.error, 'out of memory'),
+    ]),
   },
   'refusal-of-a-commit': {
     fetch: ({ response }) => response.end(pktLine(`ERR upload-pack: not our ref ${commit.oid}\n`)),

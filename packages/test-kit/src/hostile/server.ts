@@ -1,6 +1,11 @@
 import { once } from 'node:events'
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http'
-import { type AddressInfo, createServer as createSocketServer, type Socket, type Server as SocketServer } from 'node:net'
+import {
+  type AddressInfo,
+  createServer as createSocketServer,
+  type Socket,
+  type Server as SocketServer,
+} from 'node:net'
 import { text } from 'node:stream/consumers'
 import { HTTP_SCRIPTS } from './http-scripts.js'
 import { PACK_SCRIPTS } from './pack-scripts.js'
@@ -13,11 +18,18 @@ const SCRIPTS = { ...HTTP_SCRIPTS, ...REFS_SCRIPTS, ...PACK_SCRIPTS, ...TREE_SCR
 /** What a hostile server can do: the names of the scripts in this folder's `*-scripts.ts`. */
 export type HostileKind = keyof typeof SCRIPTS
 
+export interface Asked {
+  readonly method: string
+  /** Path and query. */
+  readonly url: string
+  readonly authorization: string | null
+}
+
 export interface HostileGit {
   /** The address of the repository that behaves so. */
   at(kind: HostileKind): string
-  /** What was asked so far, as `GET /late-refs.git/info/refs?…`. */
-  readonly asked: readonly string[]
+  /** What was asked so far, in the order of arrival. */
+  readonly asked: readonly Asked[]
   /** Where nobody listens. */
   readonly refusing: string
   /** Where connections are taken and nothing is ever said: for TLS, they are never made. */
@@ -34,10 +46,11 @@ export interface HostileGit {
  * await git(['clone', hostile.at('reset-in-a-pack'), target]) // fails
  */
 export async function serveHostileGit(): Promise<HostileGit> {
-  const asked: string[] = []
+  const asked: Asked[] = []
   const scripts = new Map<string, Script>()
   const server = createServer((request, response) => {
-    asked.push(`${request.method} ${request.url}`)
+    const { method = '', url = '', headers } = request
+    asked.push({ method, url, authorization: headers.authorization ?? null })
     // A client that goes away is what most of the scripts are for.
     response.on('error', () => undefined)
     answer(scripts, request, response).catch((error: unknown) => response.destroy(error as Error))
@@ -49,7 +62,11 @@ export async function serveHostileGit(): Promise<HostileGit> {
   const refusingPort = await listen(gone)
   gone.close()
   return {
-    at: kind => `http://127.0.0.1:${port}/${kind}.git`,
+    at: kind => {
+      // Here, because making a bomb takes longer than an honest server may take to answer.
+      if (!scripts.has(kind)) scripts.set(kind, scriptOf(kind))
+      return `http://127.0.0.1:${port}/${kind}.git`
+    },
     asked,
     refusing: `http://127.0.0.1:${refusingPort}/x.git`,
     mute: `https://127.0.0.1:${mutePort}/x.git`,
@@ -62,15 +79,14 @@ export async function serveHostileGit(): Promise<HostileGit> {
 }
 
 async function answer(
-  scripts: Map<string, Script>,
+  scripts: ReadonlyMap<string, Script>,
   request: IncomingMessage,
   response: ServerResponse,
 ): Promise<void> {
   const { pathname } = new URL(request.url ?? '/', 'http://localhost')
   const [, kind = '', rest = ''] = /^\/([\w-]+)\.git(\/.*)$/.exec(pathname) ?? []
-  const script = scripts.get(kind) ?? scriptOf(kind)
+  const script = scripts.get(kind)
   if (!script) return void response.writeHead(404).end()
-  scripts.set(kind, script)
   const offer: Offer = { ...HONEST_OFFER, ...script.offer }
   const body = await text(request)
   const version = request.headers['git-protocol']?.includes('version=2') ? 2 : 0
@@ -84,9 +100,8 @@ async function answer(
   else await play(script.fetch, 'result', fetched(offer, body))
 }
 
-function scriptOf(kind: string): Script | null {
-  if (!Object.hasOwn(SCRIPTS, kind)) return null
-  const script: Script | (() => Script) = SCRIPTS[kind as HostileKind]
+function scriptOf(kind: HostileKind): Script {
+  const script: Script | (() => Script) = SCRIPTS[kind]
   return typeof script === 'function' ? script() : script
 }
 

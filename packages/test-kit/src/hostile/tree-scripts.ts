@@ -37,7 +37,8 @@ const bytes = (text: string) => Buffer.from(text).toString('latin1')
 /** A folder in a folder, and so on. */
 function deep(levels: number): Script {
   const trees = [rawTree([file('f')])]
-  for (let level = 0; level < levels; level += 1) trees.push(rawTree([folder('d', trees.at(-1) as RawObject)]))
+  for (let level = 0; level < levels; level += 1)
+    trees.push(rawTree([folder('d', trees.at(-1) as RawObject)]))
   return withTree(...(trees.toReversed() as [RawObject, ...RawObject[]]))
 }
 
@@ -77,7 +78,8 @@ export const TREE_SCRIPTS = {
   'name-nul': () => withFiles('a\0b'),
   'name-of-256-bytes': () => withFiles('x'.repeat(256)),
   'name-of-100000-bytes': () => withFiles('x'.repeat(100_000)),
-  'names-odd': () => withFiles('a\nb', 'a\\b', '\x1b[31m', bytes('\u202eexe.txt'), '\xff\xfe', 'x'.repeat(255)),
+  'names-odd': () =>
+    withFiles('a\nb', 'a\\b', '\x1b[31m', bytes('\u202eexe.txt'), '\xff\xfe', 'x'.repeat(255)),
   'names-twice': () => withFiles('a', 'a'),
   'file-and-folder': () => {
     const below = rawTree([file('f')])
@@ -97,6 +99,5 @@ export const TREE_SCRIPTS = {
   'tree-cut-off': () => withTree(rawObject('tree', rawTree([file('a')]).data.subarray(0, -5))),
   'tree-of-10000-levels': () => deep(10_000),
   'tree-that-doubles': () => doubling(30),
-  submodule: () =>
-    withTree(rawTree([file('a'), { mode: '160000', name: 'sub', oid: '2'.repeat(40) }])),
+  submodule: () => withTree(rawTree([file('a'), { mode: '160000', name: 'sub', oid: '2'.repeat(40) }])),
 } satisfies Record<string, () => Script>

@@ -80,7 +80,7 @@ class Checkout {
       const path = prefix + entry.name
       const why = unsafeEntry(entry) ?? (names.has(entry.name) ? 'is there twice' : null)
       if (why) throw unsafe(path, why)
-      if (path.length > MAX_PATH) throw unsafe(path.slice(0, 200), `is longer than ${MAX_PATH} bytes`)
+      if (path.length > MAX_PATH) throw unsafe(path, `is longer than ${MAX_PATH} bytes`)
       names.add(entry.name)
     }
     if (this.#entries.length + this.#trees.size + entries.length > this.#options.maxFiles) {
@@ -152,7 +152,10 @@ class Checkout {
   }
 }
 
+/** Of a path that a person is shown, in bytes: it may be as long as the server likes. */
+const MAX_SHOWN = 200
+
 function unsafe(path: string, why: string): TaskFailure {
-  const shown = JSON.stringify(Buffer.from(path, 'latin1').toString('utf8'))
+  const shown = JSON.stringify(Buffer.from(path.slice(0, MAX_SHOWN), 'latin1').toString('utf8'))
   return new TaskFailure('workspace.unsafe_tree', `the repository's path ${shown} ${why}`)
 }

@@ -1,4 +1,4 @@
-import { randomUUID } from 'node:crypto'
+import { createHash, randomUUID } from 'node:crypto'
 import {
   appendFileSync,
   chmodSync,
@@ -13,7 +13,7 @@ import { join } from 'node:path'
 import { TaskFailure } from '@agirunner/contracts'
 import git, { type HttpClient } from 'isomorphic-git'
 import { createFsFromVolume, Volume } from 'memfs'
-import { ObjectStore } from './objects.js'
+import { ObjectError, ObjectStore } from './objects.js'
 import { authOf, type Remote, type Resolved } from './resolve.js'
 
 export interface FetchOptions {
@@ -44,29 +44,37 @@ export async function fetchCommit(options: FetchOptions): Promise<ObjectStore> {
     () => fetchOnce(options, { singleBranch: true, ...(options.depth > 0 ? { depth: options.depth } : {}) }),
     () => fetchOnce(options, { singleBranch: false }),
   ]
+  let refusal: string | null = null
   for (const attempt of attempts) {
-    const refused = await attempt()
+    refusal = await attempt()
     const store = openStore(dir)
-    if (!refused && store.has(resolved.commit)) return store
+    if (refusal === null && store.has(resolved.commit)) return store
     store.close()
     removePacks(dir)
+  }
+  // What a server offers itself it has to give.
+  if (refusal !== null && !NOT_OURS.test(refusal)) {
+    throw new ObjectError(`it says ${JSON.stringify(refusal.slice(0, 300))}`)
   }
   throw new TaskFailure('workspace.commit_not_found', `the repository has no commit ${resolved.commit}`)
 }
 
-/** @returns whether the server refused to give that commit */
+/** How servers say that they have no such object, or don't give it by its id. */
+const NOT_OURS = /not our ref|not (?:a )?valid|unadvertised object/i
+
+/** @returns what the server said when it refused to give that commit, else null */
 async function fetchOnce(
   { http, remote, resolved, dir, received }: FetchOptions,
   how: { singleBranch: boolean; depth?: number },
-): Promise<boolean> {
-  let refused = false
+): Promise<string | null> {
+  let refused: string | null = null
   const memory = memoryRepository(remote.url)
   const watched: HttpClient = {
     request: async request => {
       const response = await http.request(request)
       if (request.method === 'POST' && response.body) {
-        response.body = watchRefusal(response.body, () => {
-          refused = true
+        response.body = watchRefusal(response.body, said => {
+          refused ??= said
         })
       }
       return response
@@ -88,9 +96,9 @@ async function fetchOnce(
       },
     })
   } catch (error) {
-    if (!refused) throw error
+    if (refused === null) throw error
   }
-  if (!refused) land(memory, dir)
+  if (refused === null) land(memory, dir)
   return refused
 }
 
@@ -114,6 +122,9 @@ function land(memory: InstanceType<typeof Volume>, dir: string): void {
   const packs = '.git/objects/pack'
   const from = `${MEMORY_DIR}/${packs}`
   const names = memory.existsSync(from) ? memory.readdirSync(from).map(String) : []
+  for (const name of names.filter(one => one.endsWith('.pack'))) {
+    checkTrailer(memory.readFileSync(`${from}/${name}`) as Buffer)
+  }
   for (const name of names.filter(one => /^pack-[0-9a-f]{40}\.(pack|idx)$/.test(one))) {
     writeFileSync(join(dir, packs, name), memory.readFileSync(`${from}/${name}`))
   }
@@ -121,17 +132,27 @@ function land(memory: InstanceType<typeof Volume>, dir: string): void {
   if (memory.existsSync(shallow)) writeFileSync(join(dir, '.git/shallow'), memory.readFileSync(shallow))
 }
 
+const TRAILER_BYTES = 20
+
+/** The library takes a pack's own word for what it is. @throws ObjectError when it is not whole */
+function checkTrailer(pack: Buffer): void {
+  const body = pack.subarray(0, -TRAILER_BYTES)
+  if (!createHash('sha1').update(body).digest().equals(pack.subarray(-TRAILER_BYTES))) {
+    throw new ObjectError('the pack is not what its trailer says')
+  }
+}
+
 /** Notices the line with which a server says that it won't give a commit; isomorphic-git takes it for an empty pack. */
 async function* watchRefusal(
   body: AsyncIterableIterator<Uint8Array>,
-  refuse: () => void,
+  refuse: (said: string) => void,
 ): AsyncGenerator<Uint8Array, void, undefined> {
   let head = ''
   for await (const chunk of body) {
     if (head.length < 512) {
       head += Buffer.from(chunk.subarray(0, 512)).toString('latin1')
-      if (/^[0-9a-f]{4}ERR /.test(head) || /not our ref|not a valid object|unadvertised object/i.test(head))
-        refuse()
+      if (/^[0-9a-f]{4}ERR /.test(head) || NOT_OURS.test(head))
+        refuse(head.slice(4).replace(/^ERR /, '').trim())
     }
     yield chunk
   }

@@ -1,4 +1,3 @@
-import { lookup as resolveName } from 'node:dns'
 import {
   Agent as HttpAgent,
   request as httpRequest,
@@ -6,10 +5,12 @@ import {
   type RequestOptions,
 } from 'node:http'
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https'
-import { isIP, type LookupFunction } from 'node:net'
+import { isIP } from 'node:net'
 import { TaskFailure } from '@agirunner/contracts'
 import type { GitHttpRequest, GitHttpResponse } from 'isomorphic-git'
-import { kindOf } from './address.js'
+import { checkedLookup, kindOf } from './address.js'
+import { dropCredentials, sharesCredentials } from './credentials.js'
+import { LineError, LineWatch } from './pkt-lines.js'
 
 export interface TransportOptions {
   /** Whether loopback, private and link-local hosts may be asked. */
@@ -69,30 +70,34 @@ export class GitTransport {
     const method = request.method ?? 'GET'
     const body = request.body ? await collect(request.body) : null
     const headers = { ...request.headers }
+    const asked = new URL(request.url)
     let url = new URL(this.#relocate(request.url))
+    // Also where an earlier redirect led: the credentials are for the address that the task names.
+    if (!sharesCredentials(asked, url)) dropCredentials(headers)
     for (let hops = 0; hops <= MAX_REDIRECTS; hops += 1) {
       const response = await this.#send(url, method, headers, body)
       const { statusCode = 0, headers: got } = response
       if (!REDIRECTS.has(statusCode) || got.location === undefined)
-        return this.#toResponse(url, method, response)
-      response.resume()
-      url = this.#redirect(url, method, got.location, headers)
+        return this.#toResponse(url, method, response, new LineWatch(isFetch(body)))
+      response.destroy()
+      url = this.#redirect(url, method, got.location)
+      if (!sharesCredentials(asked, url)) dropCredentials(headers)
       this.#remember(request.url, url)
     }
     throw broken(`${url.host} redirects without end`)
   }
 
   /** Where a redirect leads, if it may. An answer to a POST is never redirected by an honest git server. */
-  #redirect(from: URL, method: string, location: string, headers: Record<string, string>): URL {
+  #redirect(from: URL, method: string, location: string): URL {
     if (!URL.canParse(location, from.href)) throw broken(`${from.host} redirects to no address`)
     const to = new URL(location, from)
     to.username = ''
     to.password = ''
     if (method !== 'GET') throw broken(`${from.host} redirects a fetch`)
-    if (!/^https?:$/.test(to.protocol)) throw forbidden(`${from.host} redirects to ${to.protocol}`)
+    if (!/^https?:$/.test(to.protocol))
+      throw forbidden(`${from.host} redirects to ${to.protocol.slice(0, 20)}`)
     if (from.protocol === 'https:' && to.protocol === 'http:')
       throw forbidden(`${from.host} redirects from https to http`)
-    if (to.origin !== from.origin) delete headers.Authorization
     return to
   }
 
@@ -167,7 +172,7 @@ export class GitTransport {
     }
   }
 
-  #toResponse(url: URL, method: string, response: IncomingMessage): GitHttpResponse {
+  #toResponse(url: URL, method: string, response: IncomingMessage, lines: LineWatch): GitHttpResponse {
     const failure = statusFailure(response.statusCode ?? 0, url)
     if (failure && response.statusCode !== 401) {
       response.destroy()
@@ -182,11 +187,16 @@ export class GitTransport {
       statusCode: response.statusCode ?? 0,
       statusMessage: response.statusMessage ?? '',
       headers,
-      body: this.#read(response, url),
+      // What comes with a refusal is a page for people.
+      body: this.#read(response, url, failure ? null : lines),
     }
   }
 
-  async *#read(response: IncomingMessage, url: URL): AsyncGenerator<Uint8Array, void, undefined> {
+  async *#read(
+    response: IncomingMessage,
+    url: URL,
+    lines: LineWatch | null,
+  ): AsyncGenerator<Uint8Array, void, undefined> {
     const { idleMs, maxBytes, received } = this.#options
     const stalled = () => response.destroy(timeout(`${url.host} sent nothing for ${idleMs / 1000} s`))
     let timer = setTimeout(stalled, idleMs)
@@ -201,10 +211,12 @@ export class GitTransport {
             `${url.host} sent more than the ${maxBytes} bytes allowed`,
           )
         }
+        lines?.push(chunk)
         yield chunk
         timer = setTimeout(stalled, idleMs)
       }
       if (!response.complete) throw broken(`${url.host} broke off its answer`)
+      lines?.end()
     } catch (error) {
       throw this.#note(toTransportFailure(error as Error, url))
     } finally {
@@ -222,21 +234,8 @@ export class GitTransport {
   }
 }
 
-/** Resolves as the system does and refuses the whole name when any of its addresses may not be reached. */
-function checkedLookup(check: (address: string) => void): LookupFunction {
-  return (host, options, callback) => {
-    resolveName(host, { ...options, all: true }, (error, addresses) => {
-      if (error) return callback(error, '', 0)
-      try {
-        for (const { address } of addresses) check(address)
-      } catch (refused) {
-        return callback(refused as Error, '', 0)
-      }
-      const [first] = addresses
-      if (options.all) callback(null, addresses as never)
-      else callback(null, first?.address ?? '', first?.family ?? 4)
-    })
-  }
+function isFetch(body: Buffer | null): boolean {
+  return body !== null && !body.subarray(0, 64).includes('command=ls-refs')
 }
 
 /** The failure that an HTTP status stands for; null for one to go on with. */
@@ -262,6 +261,8 @@ const UNREACHABLE = new Set([
 
 function toTransportFailure(error: Error, url: URL): TaskFailure {
   if (error instanceof TaskFailure) return error
+  if (error instanceof LineError)
+    return broken(`${url.host} does not answer like a git server; ${error.message}`)
   const code = (error as NodeJS.ErrnoException).code ?? firstCode(error) ?? ''
   if (UNREACHABLE.has(code)) {
     return new TaskFailure('workspace.remote_unreachable', `${url.host} can't be reached; ${code}`, {
