@@ -4,8 +4,10 @@ export class LineError extends Error {}
 const HEAD_DIGITS = 4
 /** No pkt-line is longer, its head included (gitprotocol-common). */
 const MAX_LINE_BYTES = 65_520
-/** Of a line's text that may be told to a person. */
-const MAX_TEXT = 300
+/** Of what a server says, as a person is told it. */
+const MAX_TOLD = 300
+/** How servers say that they have no such object, or don't give it by its id. */
+const REFUSAL = /not our ref|not (?:a )?valid|unadvertised|unknown|not found|does(?: not|n't) exist/i
 const ERROR_BAND = '\x03'
 const FLUSH = 0
 
@@ -15,15 +17,21 @@ const FLUSH = 0
  */
 export class LineWatch {
   readonly #isFetch: boolean
+  readonly #clean: (text: string) => string
   #head = ''
   /** Bytes of the current line that are still to come. */
   #left = 0
-  #text = ''
+  /** Of the current line, if it is an error. */
+  #text: Buffer[] = []
   #ended = false
 
-  /** @param isFetch leaves a line with `ERR` to the caller: a refusal to give one commit is no broken answer */
-  constructor(isFetch: boolean) {
+  /**
+   * @param isFetch leaves a refusal to give some commit to the caller: it may ask in another way
+   * @param clean takes out of a server's words what nobody may be told
+   */
+  constructor(isFetch: boolean, clean: (text: string) => string) {
     this.#isFetch = isFetch
+    this.#clean = clean
   }
 
   /** @throws LineError when it is made of no lines, or one of them says that the server failed */
@@ -51,7 +59,7 @@ export class LineWatch {
       throw new LineError(`its answer has ${JSON.stringify(this.#head)} where the length of a line belongs`)
     }
     this.#head = ''
-    this.#text = ''
+    this.#text = []
     this.#left = isMark ? 0 : length - HEAD_DIGITS
     this.#ended = length === FLUSH
     return end
@@ -59,20 +67,29 @@ export class LineWatch {
 
   #pass(bytes: Buffer, at: number): number {
     const end = Math.min(bytes.length, at + this.#left)
-    if (this.#text.length < MAX_TEXT) {
-      this.#text += bytes.toString('latin1', at, Math.min(end, at + MAX_TEXT - this.#text.length))
-    }
     this.#left -= end - at
+    const [first] = this.#text
+    if (!first || mayBeError(first)) this.#text.push(Buffer.from(bytes.subarray(at, end)))
     if (this.#left === 0) this.#listen()
     return end
   }
 
   #listen(): void {
-    const isRefusal = this.#text.startsWith('ERR ')
-    if (isRefusal && this.#isFetch) this.#ended = true
-    else if (isRefusal) throw said(this.#text.slice('ERR '.length))
-    else if (this.#text.startsWith(ERROR_BAND)) throw said(this.#text.slice(1))
+    const [first] = this.#text
+    if (!first || !mayBeError(first)) return
+    const text = Buffer.concat(this.#text).toString()
+    const isRefusal = text.startsWith('ERR ')
+    if (isRefusal && this.#isFetch && REFUSAL.test(text)) this.#ended = true
+    else if (isRefusal) throw this.#said(text.slice('ERR '.length))
+    else if (text.startsWith(ERROR_BAND)) throw this.#said(text.slice(ERROR_BAND.length))
+  }
+
+  #said(text: string): LineError {
+    return new LineError(`it says ${JSON.stringify(this.#clean(text.trim()).slice(0, MAX_TOLD))}`)
   }
 }
 
-const said = (text: string) => new LineError(`it says ${JSON.stringify(text.trim())}`)
+/** By its first byte, which is all that is sure to have come: most lines hold a pack and need not be kept. */
+function mayBeError(start: Buffer): boolean {
+  return start[0] === 'E'.charCodeAt(0) || start[0] === ERROR_BAND.charCodeAt(0)
+}

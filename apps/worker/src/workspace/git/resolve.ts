@@ -1,5 +1,6 @@
 import { TaskFailure } from '@agirunner/contracts'
 import git, { type HttpClient, type ServerRef } from 'isomorphic-git'
+import type { Credentials } from './credentials.js'
 
 /** What to check out. */
 export interface Resolved {
@@ -13,7 +14,7 @@ export interface Resolved {
 
 export interface Remote {
   readonly url: string
-  readonly credentials: { readonly username: string; readonly password: string } | null
+  readonly credentials: Credentials | null
 }
 
 const SHA = /^[0-9a-f]{40}$/
@@ -66,6 +67,7 @@ async function listRefs(http: HttpClient, remote: Remote): Promise<ServerRef[]> 
 const NO_PART = /^$|^\.|\.lock$|\.$/
 /** What no disk holds as a file's name, `.lock` added. */
 const MAX_PART_BYTES = 250
+// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
 const NOWHERE = /[\x00-\x20\x7f~^:?*[\\]|\.\.|@\{/
 const MAX_REF_BYTES = 1024
 

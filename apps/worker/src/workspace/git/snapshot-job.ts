@@ -4,6 +4,7 @@ import { TaskFailure } from '@agirunner/contracts'
 import { Errors, type HttpClient } from 'isomorphic-git'
 import type { Progress } from '../children/serve.js'
 import { checkOut } from './checkout.js'
+import { type Credentials, withoutSecrets } from './credentials.js'
 import { fetchCommit, makeGitFolder, mendObjects, renderConfig, writeRefs } from './fetch.js'
 import { writeIndex } from './index-file.js'
 import { ObjectError, type ObjectStore } from './objects.js'
@@ -14,7 +15,7 @@ import { parseCommit, parseTag } from './tree.js'
 /** What every job against a remote needs. */
 export interface RemoteJob {
   readonly remote: Remote
-  readonly transport: Omit<TransportOptions, 'received'>
+  readonly transport: Omit<TransportOptions, 'received' | 'credentials'>
 }
 
 export interface ResolveJob extends RemoteJob {
@@ -142,18 +143,18 @@ async function withTransport<T>(
   received: (bytes: number) => void,
   work: (http: HttpClient) => Promise<T>,
 ): Promise<T> {
-  const transport = new GitTransport({ ...job.transport, received })
+  const transport = new GitTransport({ ...job.transport, received, credentials: job.remote.credentials })
   try {
     return await Promise.race([work({ request: transport.request }), transport.failed])
   } catch (error) {
-    throw transport.failure ?? asFailure(error, new URL(job.remote.url))
+    throw transport.failure ?? asFailure(error, new URL(job.remote.url), job.remote.credentials)
   } finally {
     transport.close()
   }
 }
 
 /** What the library throws, as a failure of the contract: whatever it can't read is the remote's fault. */
-function asFailure(error: unknown, url: URL): unknown {
+function asFailure(error: unknown, url: URL, credentials: Credentials | null = null): unknown {
   if (error instanceof TaskFailure) return error
   if (error instanceof Errors.HttpError) return statusFailure(error.data.statusCode, url) ?? error
   if (error instanceof Errors.UserCanceledError) {
@@ -161,7 +162,10 @@ function asFailure(error: unknown, url: URL): unknown {
   }
   const broken = isLibraryError(error) || error instanceof ObjectError
   if (!broken && isSystemError(error)) return error
-  const said = error instanceof Error ? error.message.slice(0, 300) : String(error)
+  const said = withoutSecrets(error instanceof Error ? error.message : String(error), credentials).slice(
+    0,
+    300,
+  )
   return new TaskFailure(
     'workspace.remote_broken',
     `${url.host} does not answer like a git server; ${said}`,

@@ -9,7 +9,7 @@ import { isIP } from 'node:net'
 import { TaskFailure } from '@agirunner/contracts'
 import type { GitHttpRequest, GitHttpResponse } from 'isomorphic-git'
 import { checkedLookup, kindOf } from './address.js'
-import { dropCredentials, sharesCredentials } from './credentials.js'
+import { type Credentials, dropCredentials, sharesCredentials, withoutSecrets } from './credentials.js'
 import { LineError, LineWatch } from './pkt-lines.js'
 
 export interface TransportOptions {
@@ -22,6 +22,8 @@ export interface TransportOptions {
   readonly idleMs: number
   /** Over all answers. */
   readonly maxBytes: number
+  /** What nobody may be told when the server says it. */
+  readonly credentials: Credentials | null
   /** Told how many bytes have come so far. */
   readonly received: (bytes: number) => void
 }
@@ -78,13 +80,18 @@ export class GitTransport {
       const response = await this.#send(url, method, headers, body)
       const { statusCode = 0, headers: got } = response
       if (!REDIRECTS.has(statusCode) || got.location === undefined)
-        return this.#toResponse(url, method, response, new LineWatch(isFetch(body)))
+        return this.#toResponse(url, method, response, this.#watch(body))
       response.destroy()
       url = this.#redirect(url, method, got.location)
       if (!sharesCredentials(asked, url)) dropCredentials(headers)
       this.#remember(request.url, url)
     }
     throw broken(`${url.host} redirects without end`)
+  }
+
+  #watch(body: Buffer | null): LineWatch {
+    const isFetch = body !== null && !body.subarray(0, 64).includes('command=ls-refs')
+    return new LineWatch(isFetch, text => withoutSecrets(text, this.#options.credentials))
   }
 
   /** Where a redirect leads, if it may. An answer to a POST is never redirected by an honest git server. */
@@ -232,10 +239,6 @@ export class GitTransport {
     }
     return error
   }
-}
-
-function isFetch(body: Buffer | null): boolean {
-  return body !== null && !body.subarray(0, 64).includes('command=ls-refs')
 }
 
 /** The failure that an HTTP status stands for; null for one to go on with. */
