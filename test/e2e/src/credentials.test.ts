@@ -144,7 +144,7 @@ describe('credentials of a repository', () => {
     await reached
     // The children at work are among them: the worker itself, one that fetches and one that is kept warm.
     const fetching = await processPlaces(worker.pid, BY_DESIGN)
-    expect(fetching.filter(([name]) => /^argument/.test(name)).join('\n')).toContain('git/child.js')
+    expect(fetching.filter(([name]) => name.startsWith('argument')).join('\n')).toContain('git/child.js')
     expect(leaksIn([...fetching, ...(await outside())])).toEqual([])
     open()
     await printedReady(taskId)

@@ -50,6 +50,12 @@ describe('a pack', () => {
   })
 })
 
+test('what is too much in a pack, and nothing needs, does no harm', async () => {
+  await hostile.made('delta-before-the-pack', {}, async repo =>
+    expect(await contentOf(repo)).toEqual({ a: 'a\n' }),
+  )
+})
+
 describe('a bomb', () => {
   test.each<HostileKind>(['zip-bomb', 'zip-bomb-that-lies', 'delta-bomb', 'wide-delta-bomb'])(
     'costs the child its life when it holds too much: %s',

@@ -2,7 +2,7 @@ import { setTimeout as pause } from 'node:timers/promises'
 import { type Answer, pour, type Script } from './script.js'
 
 /** How late a late answer comes, and how long a dripping one takes at least, in milliseconds. */
-export const LATE_MS = 1500
+const LATE_MS = 1500
 const DRIPS = 15
 const TRICKLE_MS = 50
 

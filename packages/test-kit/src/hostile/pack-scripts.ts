@@ -15,7 +15,7 @@ import { type Answer, pour, type Script } from './script.js'
 
 const MIB = 2 ** 20
 /** What the bombs unfold to. */
-export const BOMB_BYTES = 600 * MIB
+const BOMB_BYTES = 600 * MIB
 
 const honestPack = packOf(HONEST.entries)
 

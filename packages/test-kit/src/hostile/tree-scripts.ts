@@ -4,7 +4,7 @@ import { refsAt } from './protocol.js'
 import type { Script } from './script.js'
 
 /** The content of every file in these trees. */
-export const EVIL = 'evil\n'
+const EVIL = 'evil\n'
 
 const evil = rawBlob(EVIL)
 

@@ -67,8 +67,8 @@ async function listRefs(http: HttpClient, remote: Remote): Promise<ServerRef[]> 
 const NO_PART = /^$|^\.|\.lock$|\.$/
 /** What no disk holds as a file's name, `.lock` added. */
 const MAX_PART_BYTES = 250
-// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
-const NOWHERE = /[\x00-\x20\x7f~^:?*[\\]|\.\.|@\{/
+/** Control characters, the blank and `~`, by what is left without them; and what git reads as something else. */
+const NOWHERE = /[^!-}\u0080-\u{10ffff}]|[\^:?*[\\]|\.\.|@\{/u
 const MAX_REF_BYTES = 1024
 
 /** Whether git takes it for the name of a ref. */
