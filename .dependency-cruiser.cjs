@@ -14,11 +14,12 @@ const story = `${WORKER}(${STORY.join('|')})\\.ts$`
 /** What a package may import of ours, itself apart. Tests may use the test-kit as well. */
 const PACKAGES = {
   'packages/contracts': [],
+  'packages/cache': [],
   'packages/producer': ['packages/contracts'],
-  'packages/cli': ['packages/contracts', 'packages/producer', 'infra/setup'],
+  'packages/cli': ['packages/cache', 'packages/contracts', 'packages/producer', 'infra/setup'],
   'packages/test-kit': ['packages/contracts'],
   'packages/bench': ['packages/contracts', 'packages/producer', 'packages/test-kit', 'infra/setup'],
-  'apps/worker': ['packages/contracts'],
+  'apps/worker': ['packages/cache', 'packages/contracts'],
   'apps/board': ['packages/contracts'],
   'infra/setup': [],
   [E2E]: ['packages/contracts', 'packages/producer', 'packages/test-kit'],

@@ -28,12 +28,13 @@ import { hostId, newWorkerId } from './support/identity.js'
 import { ReleaseStack, sleep } from './support/lifecycle.js'
 import { type Log, messageOf } from './support/log.js'
 import { connectRedis } from './support/redis.js'
-import { createWorkspaces, probeStrategy } from './workspace/index.js'
+import { createWorkspaces, probeStrategy, StoredArtifacts, type Workspaces } from './workspace/index.js'
 
 /** Redelivery of a dead worker's job after about 9 s; equal on every worker, because any of them may find it. */
 const BULLMQ = { lockDuration: 10_000, stalledInterval: 5_000, maxStalledCount: 1_000_000 }
 const REAP_MS = 10_000
 const SWEEP_MS = 10 * 60_000
+const PRUNE_MS = 30_000
 /** A task of a newer version is offered again after this long. */
 const NEWER_MS = 30_000
 
@@ -76,7 +77,7 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
   const owner: Owner = { worker: newWorkerId(), host: hostId(), stack: await stackOf(redis, names) }
   const records = new TaskRecords(redis, names)
 
-  const workspaces = await makeWorkspaces(config, engine, owner, release, log)
+  const workspaces = await makeWorkspaces({ config, engine, owner, records, log }, release)
   const changes = createChangesCapture()
   release.defer('changes capture', () => changes.close())
   const execution = new Execution({
@@ -127,7 +128,7 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
   }
 
   const status = { running: new Set<string>(), draining: false }
-  const describe = () => workerRecord(config, owner, info, workspaces.strategy, status)
+  const describe = () => workerRecord(config, owner, info, workspaces, status)
   const heartbeat = release.own(await startHeartbeat({ redis, names, log, describe }), 'heartbeat')
   await cancellations.start(names)
   release.defer('open network', () => engine.removeNetwork(OPEN_NETWORK))
@@ -158,12 +159,10 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
 }
 
 async function makeWorkspaces(
-  config: Config,
-  engine: ContainerEngine,
-  owner: Owner,
+  parts: { config: Config; engine: ContainerEngine; owner: Owner; records: TaskRecords; log: Log },
   release: ReleaseStack,
-  log: Log,
 ) {
+  const { config, engine, owner, records, log } = parts
   const probed =
     config.strategy === 'auto'
       ? await probeStrategy(engine, { image: CATALOG['debian-base'] ?? '', owner, dataDir: config.dataDir })
@@ -174,8 +173,17 @@ async function makeWorkspaces(
     owner,
     strategy: probed.strategy,
     allowPrivate: config.gitAllowPrivate,
+    cache: config.cache,
+    hostRoots: config.hostRoots,
+    earlier: new StoredArtifacts(records, config.dataDir),
   })
   release.defer('workspaces', () => room.close())
+  const prune = async () => {
+    const { removed, bytes, freeBytes } = await room.prune()
+    if (removed.length > 0) log.info('evicted from the cache', { entries: removed.length, bytes, freeBytes })
+  }
+  await prune().catch(error => log.warn('pruning the cache failed', { reason: messageOf(error) }))
+  every(PRUNE_MS, release, log, prune)
   log.info('workspace strategy', probed)
   return { room, ...probed }
 }
@@ -190,7 +198,7 @@ function workerRecord(
   config: Config,
   owner: Owner,
   info: EngineInfo,
-  strategy: string,
+  workspaces: { readonly strategy: string; readonly room: Workspaces },
   status: { running: ReadonlySet<string>; draining: boolean },
 ): WorkerRecord {
   return {
@@ -201,8 +209,10 @@ function workerRecord(
     state: status.draining ? 'draining' : status.running.size > 0 ? 'executing' : 'idle',
     concurrency: config.concurrency,
     running: [...status.running],
-    strategy,
+    strategy: workspaces.strategy,
+    cache: workspaces.room.cacheStatus(),
     engine: `${info.name}, ${info.version}`,
+    hostRoots: config.hostRoots.map(root => root.path),
   }
 }
 

@@ -1,5 +1,15 @@
-import { readFileSync } from 'node:fs'
-import { describe, expect, it } from '@jest/globals'
+import {
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  realpathSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterAll, describe, expect, it } from '@jest/globals'
 import { ConfigError, KNOWN_VARIABLES, readConfig } from './config.js'
 
 const env = { REDIS_URL: 'redis://127.0.0.1:1' }
@@ -8,11 +18,7 @@ describe('the configuration', () => {
   it('is documented in the README, all of it', () => {
     const readme = readFileSync(new URL('../../../README.md', import.meta.url), 'utf8')
     const forTests = /^AGIRUNNER_TEST_/
-    // Reserved for a source that is refused so far.
-    const reserved = ['AGIRUNNER_HOST_ROOTS']
-    const shown = KNOWN_VARIABLES.filter(
-      name => name.startsWith('AGIRUNNER_') && !forTests.test(name) && !reserved.includes(name),
-    )
+    const shown = KNOWN_VARIABLES.filter(name => name.startsWith('AGIRUNNER_') && !forTests.test(name))
     const documented = [...readme.matchAll(/`(AGIRUNNER_[A-Z_]+)`/g)].map(([, name]) => name)
     expect(new Set(documented)).toEqual(new Set(shown))
   })
@@ -45,5 +51,70 @@ describe('the configuration', () => {
     expect(readConfig({ ...env, AGIRUNNER_QUEU: 'x' }).warnings).toEqual([
       expect.stringContaining('did you mean AGIRUNNER_QUEUE'),
     ])
+  })
+})
+
+describe('folders of the host', () => {
+  const base = realpathSync(mkdtempSync(join(tmpdir(), 'agirunner-config-')))
+  for (const name of ['code', 'more', 'data/slots', 'secrets/keys'])
+    mkdirSync(join(base, name), { recursive: true })
+  symlinkSync(join(base, 'code'), join(base, 'alias'))
+  symlinkSync('/', join(base, 'everything'))
+  symlinkSync(join(base, 'data'), join(base, 'data-alias'))
+  writeFileSync(join(base, 'file'), '')
+  afterAll(() => rmSync(base, { recursive: true }))
+
+  const read = (roots: string, more: NodeJS.ProcessEnv = {}) =>
+    readConfig({
+      ...env,
+      AGIRUNNER_DATA: join(base, 'data'),
+      AGIRUNNER_SECRET_ROOT: join(base, 'secrets'),
+      AGIRUNNER_HOST_ROOTS: roots,
+      ...more,
+    }).hostRoots
+
+  it('are none by default', () => {
+    expect(readConfig(env).hostRoots).toEqual([])
+    expect(read('')).toEqual([])
+  })
+
+  it.each([':', ','])('are separated by %s, and known by both their names', separator => {
+    expect(read([join(base, 'alias'), join(base, 'more')].join(separator))).toEqual([
+      { path: join(base, 'alias'), real: join(base, 'code') },
+      { path: join(base, 'more'), real: join(base, 'more') },
+    ])
+  })
+
+  it.each([
+    ['relative', 'code', 'must be an absolute path'],
+    ['with an empty entry', `${base}/code:`, 'must be an absolute path'],
+    ['with ..', `${base}/code/../more`, 'must not hold'],
+    ['not there', `${base}/nothing`, 'ENOENT'],
+    ['a file', `${base}/file`, 'is no folder'],
+    ['the whole machine', '/', 'is the whole machine'],
+    ['the whole machine by a link', `${base}/everything`, 'is the whole machine'],
+    ['the kernel', '/proc/self', "is the kernel's"],
+    ['the data folder', `${base}/data`, 'apart from AGIRUNNER_DATA'],
+    ['the data folder by a link', `${base}/data-alias`, 'apart from AGIRUNNER_DATA'],
+    ['what holds the data folder', base, 'apart from AGIRUNNER_DATA'],
+    ['inside the data folder', `${base}/data/slots`, 'apart from AGIRUNNER_DATA'],
+    ['inside the secrets', `${base}/secrets/keys`, 'apart from AGIRUNNER_SECRET_ROOT'],
+  ])('can not be %s: the worker does not start', (_name, roots, why) => {
+    expect(() => read(roots)).toThrow(ConfigError)
+    expect(() => read(roots)).toThrow(`AGIRUNNER_HOST_ROOTS: `)
+    expect(() => read(roots)).toThrow(why)
+  })
+
+  it('can not hold a data folder that is not there yet', () => {
+    expect(() => read(join(base, 'code'), { AGIRUNNER_DATA: join(base, 'code/new/data') })).toThrow(
+      'AGIRUNNER_DATA',
+    )
+    expect(() => read(join(base, 'code'), { AGIRUNNER_DATA: join(base, 'alias/new') })).toThrow(
+      'AGIRUNNER_DATA',
+    )
+  })
+
+  it('are told with every other problem', () => {
+    expect(() => read('/', { REDIS_URL: 'nonsense' })).toThrow(/REDIS_URL.*\n.*AGIRUNNER_HOST_ROOTS/)
   })
 })

@@ -1,7 +1,8 @@
 import { homedir } from 'node:os'
 import { join } from 'node:path'
-import { DEFAULT_QUEUE, nearest, parseSize } from '@agirunner/contracts'
+import { DEFAULT_CACHE_BYTES, DEFAULT_QUEUE, nearest, parseSize } from '@agirunner/contracts'
 import { z } from 'zod'
+import { type HostRoot, readHostRoots } from './support/host-roots.js'
 
 const boolean = z
   .enum(['1', 'true', 'yes', '0', 'false', 'no'])
@@ -34,17 +35,19 @@ const VARIABLES = {
   AGIRUNNER_LOG_LEVEL: z.enum(['error', 'warn', 'info', 'debug']).default('info'),
   AGIRUNNER_LOG_CEILING: size.prefault('1Gi'),
   AGIRUNNER_STRATEGY: z.enum(['auto', 'overlay_volume', 'copy']).default('auto'),
+  AGIRUNNER_CACHE_BYTES: size.prefault(DEFAULT_CACHE_BYTES),
+  AGIRUNNER_DISK_FLOOR: size.prefault('2Gi'),
   AGIRUNNER_GIT_ALLOW_PRIVATE: boolean.prefault('no'),
   AGIRUNNER_ALLOW_ROOT_PROFILE: boolean.prefault('yes'),
   AGIRUNNER_SECRET_ENV: z.string().default(''),
   AGIRUNNER_SECRET_ROOT: z.string().startsWith('/', 'must be an absolute path').optional(),
+  AGIRUNNER_HOST_ROOTS: z.string().default(''),
 } as const
 
 /** Variables of other programs of the runtime: known, but not read here. */
 const OF_OTHERS = [
   'AGIRUNNER_NO_INSTALL',
   'AGIRUNNER_BASE_IMAGE_PULL',
-  'AGIRUNNER_HOST_ROOTS',
   'AGIRUNNER_BOARD_HOST',
   'AGIRUNNER_BOARD_PORT',
   'AGIRUNNER_BOARD_PASSWORD',
@@ -66,11 +69,15 @@ export interface Config {
   readonly logLevel: 'error' | 'warn' | 'info' | 'debug'
   readonly logCeilingBytes: number
   readonly strategy: 'auto' | 'overlay_volume' | 'copy'
+  /** What the cache of repositories and snapshots may occupy, and what must stay free beside it. */
+  readonly cache: { readonly maxBytes: number; readonly minFreeBytes: number }
   readonly gitAllowPrivate: boolean
   readonly allowRootProfile: boolean
   /** Names of variables that `env:NAME` may read. */
   readonly secretNames: ReadonlySet<string>
   readonly secretRoot: string | null
+  /** Below which folders of this machine `host_directory` may name one. */
+  readonly hostRoots: readonly HostRoot[]
   /** Reads one of `secretNames`. */
   readonly readSecret: (name: string) => string | undefined
   /** What the operator should hear, such as an unknown variable. */
@@ -92,8 +99,10 @@ export class ConfigError extends Error {
  */
 export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
   const parsed = z.object(VARIABLES).safeParse(env)
-  if (!parsed.success) {
-    throw new ConfigError(parsed.error.issues.map(issue => `${issue.path.join('.')}: ${issue.message}`))
+  const { roots, problems } = hostRootsOf(env)
+  if (!parsed.success || problems.length > 0) {
+    const issues = parsed.error?.issues.map(issue => `${issue.path.join('.')}: ${issue.message}`) ?? []
+    throw new ConfigError([...issues, ...problems])
   }
   const value = parsed.data
   const secretNames = new Set(value.AGIRUNNER_SECRET_ENV.split(/[\s,]+/).filter(name => name !== ''))
@@ -107,13 +116,25 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
     logLevel: value.AGIRUNNER_LOG_LEVEL,
     logCeilingBytes: value.AGIRUNNER_LOG_CEILING,
     strategy: value.AGIRUNNER_STRATEGY,
+    cache: { maxBytes: value.AGIRUNNER_CACHE_BYTES, minFreeBytes: value.AGIRUNNER_DISK_FLOOR },
     gitAllowPrivate: value.AGIRUNNER_GIT_ALLOW_PRIVATE,
     allowRootProfile: value.AGIRUNNER_ALLOW_ROOT_PROFILE,
     secretNames,
     secretRoot: value.AGIRUNNER_SECRET_ROOT ?? null,
+    hostRoots: roots,
     readSecret: name => env[name],
     warnings: unknownVariables(env),
   }
+}
+
+/** Tasks must find neither what others left in the data folder nor the secrets. */
+function hostRootsOf(env: NodeJS.ProcessEnv): { roots: HostRoot[]; problems: string[] } {
+  const { AGIRUNNER_SECRET_ROOT: secrets } = env
+  const { roots, problems } = readHostRoots(env.AGIRUNNER_HOST_ROOTS ?? '', [
+    { name: 'AGIRUNNER_DATA', path: env.AGIRUNNER_DATA ?? defaultDataDir(env) },
+    ...(secrets === undefined ? [] : [{ name: 'AGIRUNNER_SECRET_ROOT', path: secrets }]),
+  ])
+  return { roots, problems: problems.map(problem => `AGIRUNNER_HOST_ROOTS: ${problem}`) }
 }
 
 function defaultDataDir(env: NodeJS.ProcessEnv): string {

@@ -47,7 +47,7 @@ export async function runTask<T>(
     rooms.execution.check(accepted)
     state.enter('workspace')
     const plan = release.own(await prepare(rooms, accepted, state, signal), 'workspace')
-    reached = { ...reached, base: plan.base, layers: plan.layers }
+    reached = { ...reached, base: plan.base, layers: plan.layers, leftOut: plan.leftOut }
     const container = release.own(await rooms.execution.start(accepted, plan, state, signal), 'container')
     reached = { ...reached, container }
     const capture = await Capture.follow(rooms.capture, accepted, container, state)

@@ -20,31 +20,52 @@ import { measure } from './measure.js'
 import { runtime } from './runtime.js'
 import { summarize } from './statistics.js'
 import { renderTable } from './table.js'
+import { measureWorkspaces, renderWorkspaces, type WorkspaceOptions } from './workspace.js'
 
-const HELP = `usage: pnpm bench [--runs N] [--json FILE]
-  --runs N     rounds that count; one more warms up (default 20)
+const HELP = `usage: pnpm bench [start|workspace] [--runs N] [--json FILE]
+  start        from the enqueueing to the first byte and to the result
+  workspace    making a workspace and reading its change, by the size of the repository
+  --runs N     rounds that count; one more warms up (default 20; of workspaces at most 5)
   --json FILE  also write every sample there
 `
 
 async function main(): Promise<void> {
-  const { values } = parseArgs({
+  const { values, positionals } = parseArgs({
     options: { runs: { type: 'string', default: '20' }, json: { type: 'string' }, help: { type: 'boolean' } },
+    allowPositionals: true,
   })
+  const suites = positionals.length > 0 ? positionals : SUITES
   const runs = Number(values.runs)
   if (values.help) return void process.stdout.write(HELP)
   if (!Number.isInteger(runs) || runs < 1)
     throw new Error(`--runs ${values.runs}; it must be a whole number above 0`)
+  const unknown = suites.find(suite => !SUITES.includes(suite))
+  if (unknown !== undefined) throw new Error(`${unknown} is no benchmark; there are ${SUITES.join(' and ')}`)
   await withMachine(async machine => {
-    const samples = await measure({
-      contenders: machine.contenders,
-      runs,
-      onRound: round => say(`round ${round} of ${runs}`),
-    })
-    const report = summarize(samples)
-    process.stdout.write(`\n${renderTable(report, machine.floors)}\n`)
-    if (values.json !== undefined)
-      await writeFile(values.json, `${JSON.stringify({ ...machine.facts, runs, report }, null, 2)}\n`)
+    const found: Record<string, unknown> = { ...machine.facts, runs }
+    if (suites.includes('start')) found.report = await benchStart(machine, runs)
+    if (suites.includes('workspace')) found.workspaces = await benchWorkspaces(machine, runs)
+    if (values.json !== undefined) await writeFile(values.json, `${JSON.stringify(found, null, 2)}\n`)
   })
+}
+
+const SUITES: readonly string[] = ['start', 'workspace']
+
+async function benchStart({ contenders, floors }: Machine, runs: number) {
+  const onRound = (round: number) => say(`round ${round} of ${runs}`)
+  const report = summarize(await measure({ contenders, runs, onRound }))
+  process.stdout.write(`\n${renderTable(report, floors)}\n`)
+  return report
+}
+
+const WORKSPACE_SIZES = [400, 5_000, 50_000]
+const MAX_WORKSPACE_RUNS = 5
+
+async function benchWorkspaces({ workspaces }: Machine, runs: number) {
+  const rounds = Math.min(runs, MAX_WORKSPACE_RUNS)
+  const reports = await measureWorkspaces({ ...workspaces, sizes: WORKSPACE_SIZES, runs: rounds, say })
+  process.stdout.write(`\n${renderWorkspaces(reports)}\n`)
+  return reports
 }
 
 interface Machine {
@@ -53,6 +74,7 @@ interface Machine {
   readonly floors: readonly string[]
   /** What the figures depend on. */
   readonly facts: Readonly<Record<string, unknown>>
+  readonly workspaces: Omit<WorkspaceOptions, 'sizes' | 'runs' | 'say'>
 }
 
 /** Gets everything ready, hands it over, and ends what it started, last first. */
@@ -72,7 +94,10 @@ async function prepareMachine(release: (() => Promise<unknown>)[]): Promise<Mach
   if (redisUrl === null || dockerHost === null || image === null)
     throw new Error('the set-up gave no Redis, engine or image')
   const folder = await temporaryFolder(base.dataDir, release)
-  const urlOf = await repositories(folder, release)
+  const root = join(folder, 'repositories')
+  const server = await serveGit({ root })
+  release.push(() => server.close())
+  const urlOf = repositories(root, server.url)
 
   const queue = uniqueQueue('bench')
   release.push(() => removeQueue(redisUrl, queue))
@@ -82,7 +107,7 @@ async function prepareMachine(release: (() => Promise<unknown>)[]): Promise<Mach
     redisUrl,
     queue,
     dataDir: join(folder, 'data'),
-    env: { DOCKER_HOST: dockerHost, AGIRUNNER_GIT_ALLOW_PRIVATE: 'yes' },
+    env: { DOCKER_HOST: dockerHost, AGIRUNNER_GIT_ALLOW_PRIVATE: 'yes', AGIRUNNER_CACHE_BYTES: '2Gi' },
   })
   release.push(() => worker.stop())
 
@@ -93,6 +118,7 @@ async function prepareMachine(release: (() => Promise<unknown>)[]): Promise<Mach
   const warm = runtime({ name: 'runtime, warm', producer, image, urlOf: () => urlOf('warm') })
   const { ServerVersion: engine } = (await docker.info()) as { ServerVersion: string }
   return {
+    workspaces: { producer, image, root, url: server.url, folder },
     contenders: [cold, warm, peer, bare],
     floors: [peer.name, bare.name],
     facts: {
@@ -114,14 +140,8 @@ async function temporaryFolder(dataDir: string, release: (() => Promise<unknown>
   return folder
 }
 
-/** Serves repositories that are made when they are first asked for; each has a commit that no other has. */
-async function repositories(
-  folder: string,
-  release: (() => Promise<unknown>)[],
-): Promise<(name: string) => Promise<string>> {
-  const root = join(folder, 'repositories')
-  const server = await serveGit({ root })
-  release.push(() => server.close())
+/** Makes repositories when they are first asked for; each has a commit that no other has. */
+function repositories(root: string, url: string): (name: string) => Promise<string> {
   const made = new Set<string>()
   return async name => {
     if (!made.has(name)) {
@@ -132,7 +152,7 @@ async function repositories(
         files: { ...manyFiles(REPOSITORY_FILES, 2000), 'name.txt': `${name}\n` },
       })
     }
-    return `${server.url}/${name}.git`
+    return `${url}/${name}.git`
   }
 }
 

@@ -28,7 +28,8 @@ function times(ratio: number | undefined): string {
   return ratio === undefined ? '1' : ratio.toFixed(2)
 }
 
-function align(rows: readonly (readonly string[])[]): string {
+/** Rows as columns: the first to the left, the others to the right. */
+export function align(rows: readonly (readonly string[])[]): string {
   const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map(row => row[column]?.length ?? 0)))
   const line = (row: readonly string[]) =>
     row

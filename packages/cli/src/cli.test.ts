@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
-import { mkdtemp, rm, writeFile } from 'node:fs/promises'
+import { mkdir, mkdtemp, rm, utimes, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
@@ -331,6 +331,78 @@ describe('run', () => {
     })
     expect([code, stdout]).toEqual([2, ''])
     expect(stderr.split('\n').filter(line => line.startsWith('  - '))).toHaveLength(3)
+  })
+})
+
+describe('cache', () => {
+  let data: string
+  beforeEach(async () => {
+    data = await mkdtemp(join(tmpdir(), 'agirunner-cli-cache-'))
+    for (const [name, age] of [
+      ['old', 3600],
+      ['new', 60],
+    ] as const) {
+      const entry = join(data, 'snapshots/r', name)
+      await mkdir(join(entry, 'pins'), { recursive: true })
+      const meta = {
+        format: 2,
+        url: 'https://git.example/r',
+        tenant: null,
+        commit: 'c'.repeat(40),
+        bytes: 1024,
+      }
+      await writeFile(join(entry, 'meta.json'), JSON.stringify(meta))
+      const used = new Date(Date.now() - age * 1000)
+      await utimes(join(entry, 'meta.json'), used, used)
+    }
+    await mkdir(join(data, 'slots/s'), { recursive: true })
+  })
+  afterEach(() => rm(data, { recursive: true }))
+  const cache = (...args: string[]) => cli(['cache', ...args], { env: { AGIRUNNER_DATA: data } })
+  const listed = async () => {
+    const { stdout } = await cache('ls', '--json')
+    const lines = stdout.split('\n').filter(line => line !== '')
+    return lines.map(line => JSON.parse(line) as { id: string; path: string; users: number })
+  }
+
+  it('lists what is there, for people and for programs', async () => {
+    const { code, stdout, stderr } = await cache('ls')
+    expect(code).toBe(0)
+    expect(stdout).toMatch(
+      /^ID +KIND +SIZE .*\n\S+ +snapshot +1Ki +1 min 0 s ago +0 +cccccccccccc +- +https:/,
+    )
+    expect(stderr).toBe('agirunner: 2 entries, 2Ki\n')
+    expect((await listed()).map(({ path }) => path.slice(-3))).toEqual(['new', 'old'])
+    expect((await cli(['doctor'], { env: { AGIRUNNER_DATA: data } })).stdout).toMatch(
+      /^ok {4}cache {9}0 repositories and 2 snapshots, 2Ki of 20Gi$/m,
+    )
+  })
+
+  it('removes by id and by age, and nothing that is used', async () => {
+    await writeFile(join(data, 'snapshots/r/old/pins', encodeURIComponent('slots/s')), '')
+    const [newest, oldest] = await listed()
+    const kept = await cache('rm', newest?.id ?? '', oldest?.id ?? '')
+    expect(kept).toMatchObject({
+      code: 1,
+      stderr: expect.stringMatching(/a task uses it.*\n.*removed 1 of 2\n/),
+    })
+    expect(await listed()).toMatchObject([{ id: oldest?.id, users: 1 }])
+    expect((await cache('prune', '--to', '0')).stderr).toMatch(/removed 0 entries, 0; 1Ki are kept/)
+    await rm(join(data, 'slots/s'), { recursive: true })
+    expect((await cache('prune')).stderr).toMatch(/removed 0 entries/)
+    expect((await cache('prune', '--to', '0')).stderr).toMatch(/removed 1 entries, 1Ki; 0 are kept/)
+  })
+
+  it.each([
+    [['cache'], /needs "ls", "rm" or "prune"/],
+    [['cache', 'clear'], /use ls, rm or prune/],
+    [['cache', 'rm'], /needs an ID/],
+    [['cache', 'rm', 'x1'], /nothing was removed/],
+    [['cache', 'ls', 'x'], /takes no "x"/],
+    [['cache', 'prune', '--to', 'lots'], /--to can't be "lots"/],
+  ])('tells what is wrong with %j', async (args, message) => {
+    const { code, stderr } = await cli(args, { env: { AGIRUNNER_DATA: data } })
+    expect([code, stderr]).toEqual([2, expect.stringMatching(message)])
   })
 })
 

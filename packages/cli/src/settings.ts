@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { DEFAULT_QUEUE, nearest } from '@agirunner/contracts'
+import { DEFAULT_CACHE_BYTES, DEFAULT_QUEUE, nearest, parseSize } from '@agirunner/contracts'
 import { dataDirFrom } from '@agirunner/setup'
 import { CliError, EXIT } from './errors.js'
 import { readUp, type UpRecord } from './up/up-file.js'
@@ -20,8 +20,10 @@ const KNOWN: readonly string[] = [
   'AGIRUNNER_BOARD_HOST',
   'AGIRUNNER_BOARD_PASSWORD',
   'AGIRUNNER_BOARD_PORT',
+  'AGIRUNNER_CACHE_BYTES',
   'AGIRUNNER_CONCURRENCY',
   'AGIRUNNER_DATA',
+  'AGIRUNNER_DISK_FLOOR',
   'AGIRUNNER_DRAIN_SECONDS',
   'AGIRUNNER_HOST_ROOTS',
   'AGIRUNNER_LOG_CEILING',
@@ -88,6 +90,18 @@ export function redisUrlOf({ env, up, dataDir }: Settings): string {
 /** The environment with which an engine is looked for: DOCKER_HOST, else what `up` uses, else the usual places. */
 export function engineEnvOf({ env, up }: Settings): Env {
   return env.DOCKER_HOST || !up?.dockerHost ? env : { ...env, DOCKER_HOST: up.dockerHost }
+}
+
+/** What the worker's cache may occupy, in bytes. @throws CliError for a value that is no size */
+export function cacheBytesOf({ env }: Settings): number {
+  const value = env.AGIRUNNER_CACHE_BYTES ?? DEFAULT_CACHE_BYTES
+  try {
+    return parseSize(value)
+  } catch (error) {
+    throw new CliError(
+      `AGIRUNNER_CACHE_BYTES can't be ${JSON.stringify(value)}; ${(error as Error).message}; correct it`,
+    )
+  }
 }
 
 /** @throws CliError */

@@ -86,6 +86,11 @@ export const FAILURES = {
     true,
     'the remote was too slow; try again or raise the deadline',
   ),
+  'workspace.disk_full': kind(
+    'infrastructure',
+    true,
+    "free some of the worker's disk, or lower AGIRUNNER_CACHE_BYTES",
+  ),
   'workspace.too_large': kind('task', false, 'use a smaller repository or depth, or raise the limit'),
   'workspace.unsafe_tree': kind(
     'task',

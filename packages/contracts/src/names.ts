@@ -72,6 +72,9 @@ export function redisNames(queue: string): RedisNames {
   }
 }
 
+/** What a worker's cache of repositories and snapshots may occupy, where AGIRUNNER_CACHE_BYTES says nothing else. */
+export const DEFAULT_CACHE_BYTES = '20Gi'
+
 /** What a worker says of itself, renewed with its heartbeat. */
 export interface WorkerRecord {
   readonly id: string
@@ -83,4 +86,13 @@ export interface WorkerRecord {
   readonly running: readonly string[]
   readonly strategy: string
   readonly engine: string
+  /** Of repositories and snapshots: bytes on the disk, and workspaces made from what was there or not since the start. */
+  readonly cache?: {
+    readonly bytes: number
+    readonly maxBytes: number
+    readonly hits: number
+    readonly misses: number
+  }
+  /** Folders of its machine below which tasks may name their own; an older worker does not say. */
+  readonly hostRoots?: readonly string[]
 }

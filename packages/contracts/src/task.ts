@@ -8,6 +8,8 @@ import { checkShape, MAX_TASK_BYTES, nearest, SpecError } from './spec-error.js'
 const MAX_STRING = 128 * 1024 - 1
 
 export const TASK_ID = /^[A-Za-z][A-Za-z0-9_-]{0,63}$/
+/** Whose a task is that names no tenant. */
+export const DEFAULT_TENANT = 'default'
 
 const size = z.union([z.string(), z.number()]).transform((value, context) => {
   try {
@@ -273,7 +275,7 @@ export const TaskSchema = z.strictObject({
   tenantId: z
     .string()
     .regex(/^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$/, 'must be at most 64 letters, digits, "_", "." and "-"')
-    .default('default'),
+    .default(DEFAULT_TENANT),
   labels: z.record(z.string().max(128), text(1024)).default({}),
   priority: z.enum(['critical', 'high', 'normal', 'low']).default('normal'),
   notBefore: z.iso.datetime({ offset: true }).nullable().default(null),
@@ -292,6 +294,8 @@ export type Task = z.output<typeof TaskSchema>
 /** A task as a caller writes it. */
 export type TaskInput = z.input<typeof TaskSchema>
 export type GitRemoteSource = z.output<typeof GitRemoteSchema>
+export type HostDirectorySource = z.output<typeof HostDirectorySchema>
+export type ArtifactsSource = z.output<typeof ArtifactsSourceSchema>
 export type SecretRef = z.output<typeof secretRef>
 
 /**
@@ -371,6 +375,11 @@ function checkTogether(task: Task): string[] {
   const { push } = task.capture
   if (push && (task.workspace.source.type !== 'git_remote' || !task.workspace.source.credentials)) {
     problems.push('capture.push: needs workspace.source to be a git_remote with credentials')
+  }
+  const { source, files } = task.workspace
+  if (source.type === 'host_directory' && source.readOnly) {
+    for (const { path } of files.filter(file => file.path.startsWith('repo/')))
+      problems.push(`workspace.files: can't write "${path}", because workspace.source is readOnly`)
   }
   const names = task.run.steps?.map(step => step.name) ?? []
   for (const name of new Set(names.filter((step, index) => names.indexOf(step) !== index))) {

@@ -1,4 +1,4 @@
-import { readdirSync, readFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import type { TaskInput } from '@agirunner/contracts'
 import { ResultSchema } from '@agirunner/contracts'
@@ -27,16 +27,30 @@ describe.each(['overlay_volume', 'copy'])('scenarios with strategy %s', strategy
   const image = importEmptyImage()
   beforeAll(async () => {
     world = await createWorld()
-    await world.startWorker({ AGIRUNNER_STRATEGY: strategy })
+    await world.startWorker({ AGIRUNNER_STRATEGY: strategy, AGIRUNNER_HOST_ROOTS: world.hostRoot })
   })
   afterAll(async () => {
+    const onHost = readdirSync(world.hostRoot, { recursive: true }).map(String).toSorted()
     await world.close()
     image.remove()
+    expect(onHost).toEqual(['app', 'app/a.txt'])
   })
+
+  /** The task that a scenario's own goes on from, run to its end; '' where there is none. */
+  async function runEarlier(name: string, values: Record<string, string>): Promise<string> {
+    if (!existsSync(`${ROOT}${name}/earlier.json`)) return ''
+    const taskId = newTaskId('e')
+    await world.producer.enqueue({ ...read<TaskInput>(name, 'earlier.json', values), taskId })
+    await world.producer.waitForResult(taskId)
+    return taskId
+  }
 
   it.each(NAMES)('%s', async name => {
     const taskId = newTaskId('s')
-    const values = { taskId, repo: world.repoUrl, server: world.server.url, emptyImage: image.name }
+    const { repoUrl: repo, server, hostRoot } = world
+    const outward = `${server.url}/outward.git`
+    const places = { repo, outward, server: server.url, hostRoot, emptyImage: image.name }
+    const values = { ...places, taskId, earlier: await runEarlier(name, places) }
     await world.producer.enqueue({ ...read<TaskInput>(name, 'task.json', values), taskId })
     const result = await world.producer.waitForResult(taskId)
     const expected = read<Expected>(name, 'expected.json', values)

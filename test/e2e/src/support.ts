@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createProducer, type Producer } from '@agirunner/producer'
@@ -22,6 +22,8 @@ export interface World {
   readonly redis: TestRedis
   readonly queue: string
   readonly dataDir: string
+  /** A folder that tasks may use when AGIRUNNER_HOST_ROOTS names it; `app` in it holds `a.txt`. */
+  readonly hostRoot: string
   readonly server: GitServer
   readonly repository: Repository
   readonly repoUrl: string
@@ -31,11 +33,29 @@ export interface World {
   close(): Promise<void>
 }
 
+/** A repository that only names things: a submodule, and a file whose content is in git-LFS. */
+async function createOutward(root: string): Promise<void> {
+  const pointer = `version https://git-lfs.github.com/spec/v1\noid sha256:${'a'.repeat(64)}\nsize 12345\n`
+  await createRepository({
+    root,
+    name: 'outward',
+    build: async builder => {
+      await builder.write({ 'big.bin': pointer })
+      await builder.commit('first')
+      await builder.git(['update-index', '--add', '--cacheinfo', `160000,${'1'.repeat(40)},libs/sub`])
+      await builder.git(['commit', '-qm', 'second'])
+    },
+  })
+}
+
 export async function createWorld(): Promise<World> {
   const redis = await startRedis()
   const queue = uniqueQueue()
   const root = mkdtempSync(join(tmpdir(), 'agirunner-e2e-'))
   const dataDir = join(root, 'data')
+  const hostRoot = join(root, 'host')
+  mkdirSync(join(hostRoot, 'app'), { recursive: true })
+  writeFileSync(join(hostRoot, 'app/a.txt'), 'a\n')
   const repository = await createRepository({
     root,
     name: 'demo.git',
@@ -49,6 +69,7 @@ export async function createWorld(): Promise<World> {
       'old/b.txt': 'b\n',
     },
   })
+  await createOutward(root)
   const server = await serveGit({ root })
   const producer = createProducer({ redis: redis.url, queue })
   const workers: TestWorker[] = []
@@ -56,6 +77,7 @@ export async function createWorld(): Promise<World> {
     redis,
     queue,
     dataDir,
+    hostRoot,
     server,
     repository,
     repoUrl: `${server.url}/demo.git`,

@@ -35,7 +35,7 @@ export function containerSpec(
     readOnlyRoot: profile === 'user',
     capabilities: profile === 'root' ? ROOT_CAPABILITIES : [],
     mounts: [
-      { ...plan.mount, target: INSIDE.repo, readOnly: false },
+      { ...plan.mount, target: INSIDE.repo, readOnly: plan.readOnly },
       { type: 'bind', source: slot.context, target: INSIDE.context, readOnly: true },
       { type: 'bind', source: slot.output, target: INSIDE.output, readOnly: false },
       { type: 'bind', source: slot.home, target: INSIDE.home, readOnly: false },

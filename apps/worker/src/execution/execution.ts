@@ -85,7 +85,7 @@ export class Execution {
   async #writeGate(accepted: AcceptedTask, plan: WorkspacePlan): Promise<void> {
     const { log, gate } = plan.slot
     await Promise.all([
-      writeFile(join(gate, 'f'), renderGate(accepted.task.run, taskEnvironment(accepted)), {
+      writeFile(join(gate, 'f'), renderGate(accepted.task.run, taskEnvironment(accepted), notesOf(plan)), {
         mode: 0o444,
         flag: 'wx',
       }),
@@ -136,6 +136,24 @@ export class Execution {
       release: () => engine.remove(made.id),
     }
   }
+}
+
+/** A few are named, the result has them all. */
+const NAMED = 5
+
+/** What a person who reads the log should know of the workspace. */
+function notesOf({ leftOut }: WorkspacePlan): string[] {
+  const reasons = [...new Set(leftOut.map(({ reason }) => reason))]
+  return reasons.map(reason => {
+    const paths = leftOut.filter(one => one.reason === reason).map(({ path }) => path)
+    const more = paths.length > NAMED ? ` and ${paths.length - NAMED} more` : ''
+    return `${reason}: ${paths.slice(0, NAMED).map(printable).join(', ')}${more}`
+  })
+}
+
+/** A path is the repository's to choose: nothing in it may act on a terminal. */
+function printable(path: string): string {
+  return /^[\p{L}\p{N}\p{P}\p{S} ]+$/u.test(path) ? path : JSON.stringify(path)
 }
 
 /** The gate appends to it as the task's user. */

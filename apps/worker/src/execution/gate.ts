@@ -25,14 +25,21 @@ const GATE_FAILED = 125
  * command. In the file `s` it leaves marks, one a line:
  * `g` the gate was passed · `f WHAT` it failed · `b I O E T` step I began with O and E bytes in the logs at uptime T ·
  * `x I CODE T` step I ended.
+ *
+ * @param notes lines that the runtime has to say of the workspace, for stderr
  */
-export function renderGate(run: Task['run'], env: Readonly<Record<string, string>>): string {
+export function renderGate(
+  run: Task['run'],
+  env: Readonly<Record<string, string>>,
+  notes: readonly string[] = [],
+): string {
   const { log, repo } = INSIDE
   const head = [
     `N='\n'`,
     `exec 1>>${log}/o 2>>${log}/e </dev/null`,
     `fail() { echo "f $1" >>${log}/s; exit ${GATE_FAILED}; }`,
     `command -v env >/dev/null || fail 'the image has no env'`,
+    ...notes.map(note => `printf 'agirunner: %s\\n' ${quote(note)} >&2`),
     `cd ${repo} || fail 'the workspace is not there'`,
     `echo g >>${log}/s`,
   ]

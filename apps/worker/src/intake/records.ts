@@ -1,5 +1,6 @@
 import {
   type AttemptRecord,
+  DEFAULT_TENANT,
   LEASE_MS,
   type NewEvent,
   RETENTION_SECONDS,
@@ -57,6 +58,14 @@ export class TaskRecords {
   async result(taskId: string): Promise<TaskResult | null> {
     const text = await this.#redis.get(this.#names.result(taskId))
     return text === null ? null : (JSON.parse(text) as TaskResult)
+  }
+
+  /** Whose task it is, of one that may not have ended; null when the queue knows none of that id. */
+  async tenantOf(taskId: string): Promise<string | null> {
+    const text = await this.#redis.hget(this.#names.record(taskId), 'task')
+    if (text === null) return null
+    const { tenantId } = JSON.parse(text) as { tenantId?: unknown }
+    return typeof tenantId === 'string' ? tenantId : DEFAULT_TENANT
   }
 
   async begin(taskId: string, worker: string, startedAt: string): Promise<Begun> {

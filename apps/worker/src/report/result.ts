@@ -1,4 +1,4 @@
-import type { AttemptRecord, Failure, Status, Task, TaskResult, Timings } from '@agirunner/contracts'
+import type { AttemptRecord, Failure, Skipped, Status, Task, TaskResult, Timings } from '@agirunner/contracts'
 import type { CapturedOutputs } from '../capture/capture.js'
 import type { RunningContainer } from '../execution/running-container.js'
 import type { Base, RepositoryLayers } from '../workspace/plan.js'
@@ -16,6 +16,7 @@ export interface Reached {
   readonly container: RunningContainer | null
   readonly base: Base | null
   readonly layers: RepositoryLayers | null
+  readonly leftOut: readonly Skipped[]
   readonly timings: Timings | null
 }
 
@@ -24,6 +25,7 @@ export const NOTHING_REACHED: Reached = {
   container: null,
   base: null,
   layers: null,
+  leftOut: [],
   timings: null,
 }
 
@@ -77,7 +79,7 @@ export function buildResult(options: {
     changes: outputs?.changes ?? null,
     output: outputs?.output.value ?? null,
     artifacts: [],
-    skipped: [],
+    skipped: [...reached.leftOut],
     logs: outputs?.logs ?? null,
     usage: {
       wallMs: timings.runMs,

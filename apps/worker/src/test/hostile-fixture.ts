@@ -13,6 +13,7 @@ const LIMITS = {
   firstByteMs: 10_000,
   idleMs: 10_000,
   totalMs: 30_000,
+  retryMs: 0,
   maxFetchBytes: 8 * MIB,
   maxTreeBytes: 64 * MIB,
   maxFiles: 5000,
@@ -29,6 +30,8 @@ export interface Attempt {
   /** Instead of the fixture's. */
   readonly limits?: Partial<GitLimits>
   readonly allowPrivate?: boolean
+  /** Whether the pack is whole, so that it may stay in the cache. */
+  readonly cached?: boolean
 }
 
 /** Hostile repositories, and a process that prepares them as a worker does. */
@@ -48,11 +51,12 @@ export class HostileFixture {
 
   /** Prepares what fails, and sees to it that nothing else comes of it. */
   async refused(at: HostileKind | { url: string }, attempt: Attempt = {}): Promise<Report> {
-    const before = await this.#process.onDisk()
+    const { cached = false } = attempt
+    const before = await this.#process.onDisk(cached)
     const report = await this.#prepare(at, attempt)
     expect(report.made).toBeNull()
     expect(report.failure?.phase).toBe('workspace')
-    expect(await this.#process.onDisk()).toEqual(before)
+    expect(await this.#process.onDisk(cached)).toEqual(before)
     expectHarmless(report)
     return report
   }
@@ -69,12 +73,7 @@ export class HostileFixture {
     const made = report.made as NonNullable<Report['made']>
     await look(made.repo)
     await this.#process.release()
-    const below = (folder: string) => `${this.#process.dataDir}/${folder}/`
-    const left = await this.#process.onDisk()
-    const working = left.filter(path =>
-      [below('slots'), below('snapshots/staging')].some(folder => path.startsWith(folder)),
-    )
-    expect(working).toEqual([])
+    expect(await this.#process.onDisk(true)).toEqual([])
     return made
   }
 

@@ -10,6 +10,12 @@ import type { Order, Report } from './prepare-program.js'
 const run = promisify(execFile)
 const PROGRAM = fileURLToPath(new URL('./prepare-program.js', import.meta.url))
 
+const STAYS = [
+  /^snapshots\/[0-9a-f]{32}\/[^/]+\/(repo\/|meta\.json$)/s,
+  /^repositories\/[0-9a-f]{32}\/(HEAD|config|meta\.json)$/,
+]
+const CACHED = [/^repositories\/[0-9a-f]{32}\/(objects\/pack|fetched)\/[\w-]+\.(pack|idx|json)$/]
+
 /**
  * A process of its own that prepares workspaces as a worker does, so that what a hostile server does to a worker can be
  * measured from outside: its memory, its event loop, its children, its disk.
@@ -57,15 +63,23 @@ export class PrepareProcess {
     await this.#ask({ type: 'release' })
   }
 
-  /** Everything below the data folder but the trees of whole snapshots, as paths in latin1: a name is any bytes. */
-  async onDisk(): Promise<string[]> {
-    const snapshots = `${this.dataDir}/snapshots/*/*/repo/*`
-    const args = [this.dataDir, '-path', `${this.dataDir}/snapshots/staging/*`, '-print0', '-o']
-    const { stdout } = await run('find', [...args, '-path', snapshots, '-prune', '-o', '-print0'], {
+  /**
+   * Every file and link below the data folder, relative to it, but what is meant to stay: whole snapshots, and what a
+   * bare repository of the cache is made of.
+   *
+   * @param cached whether packs may stay as well: one that was whole is kept whatever its objects turn out to be
+   * @returns paths in latin1: a name is any bytes
+   */
+  async onDisk(cached: boolean): Promise<string[]> {
+    const { stdout } = await run('find', [this.dataDir, '!', '-type', 'd', '-printf', '%P\\0'], {
       encoding: 'latin1',
       maxBuffer: 2 ** 26,
     })
-    return stdout.split('\0').toSorted()
+    const stays = cached ? [...STAYS, ...CACHED] : STAYS
+    return stdout
+      .split('\0')
+      .filter(path => path !== '' && !stays.some(pattern => pattern.test(path)))
+      .toSorted()
   }
 
   /** @returns the pids of children that are left when all rooms are closed */

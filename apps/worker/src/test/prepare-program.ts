@@ -5,7 +5,7 @@ import { TaskFailure } from '@agirunner/contracts'
 import type { GitLimits, Workspaces } from '../workspace/index.js'
 import { createWorkspaces } from '../workspace/index.js'
 import type { WorkspacePlan } from '../workspace/plan.js'
-import { accept, volumeEngine } from './workspace-fixture.js'
+import { accept, NOTHING_EARLIER, volumeEngine } from './workspace-fixture.js'
 
 /** What the program is asked: to prepare a task, to be a burden itself, to give all workspaces back, or to close too. */
 export type Order =
@@ -43,7 +43,17 @@ let usual: { readonly key: string; readonly room: Workspaces } | null = null
 
 function open({ limits, allowPrivate }: Prepare): Workspaces {
   const owner = { worker: `w-${process.pid}-0-test`, host: 'test', stack: 'test' }
-  return createWorkspaces({ dataDir, engine, owner, strategy: 'copy', allowPrivate, limits })
+  return createWorkspaces({
+    dataDir,
+    engine,
+    owner,
+    strategy: 'copy',
+    allowPrivate,
+    limits,
+    cache: { maxBytes: 2 ** 40, minFreeBytes: 0 },
+    hostRoots: [],
+    earlier: NOTHING_EARLIER,
+  })
 }
 
 async function prepare(order: Prepare): Promise<Report> {

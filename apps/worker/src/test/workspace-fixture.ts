@@ -2,11 +2,20 @@ import { execFile } from 'node:child_process'
 import { mkdir, mkdtemp, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import { parseTask } from '@agirunner/contracts'
+import type { CacheBudget } from '@agirunner/cache'
+import { parseTask, TaskFailure } from '@agirunner/contracts'
 import { type GitServer, git, serveGit } from '@agirunner/test-kit'
 import type { ContainerEngine } from '../engine/engine.js'
 import { type AcceptedTask, Secret } from '../intake/accepted-task.js'
-import { createWorkspaces, type GitLimits, type PrepareOptions, type Workspaces } from '../workspace/index.js'
+import type { HostRoot } from '../support/host-roots.js'
+import { hostId, newWorkerId } from '../support/identity.js'
+import {
+  createWorkspaces,
+  type EarlierArtifacts,
+  type GitLimits,
+  type PrepareOptions,
+  type Workspaces,
+} from '../workspace/index.js'
 import type { Strategy, WorkspacePlan } from '../workspace/plan.js'
 
 const run = promisify(execFile)
@@ -23,6 +32,11 @@ export function volumeEngine(): ContainerEngine & { readonly made: Set<string> }
     removeVolume: async (name: string) => void made.delete(name),
   }
   return engine as unknown as ContainerEngine & { readonly made: Set<string> }
+}
+
+/** No task has been there before. */
+export const NOTHING_EARLIER: EarlierArtifacts = {
+  find: () => Promise.reject(new TaskFailure('workspace.not_found', 'no task has run yet')),
 }
 
 /** A folder with repositories and a git server, and workspaces made in it. */
@@ -47,11 +61,29 @@ export class WorkspaceFixture {
 
   room(
     strategy: Strategy,
-    options: { allowPrivate?: boolean; limits?: Partial<GitLimits>; engine?: ContainerEngine } = {},
+    options: {
+      allowPrivate?: boolean
+      limits?: Partial<GitLimits>
+      cache?: Partial<CacheBudget>
+      engine?: ContainerEngine
+      hostRoots?: readonly HostRoot[]
+      earlier?: EarlierArtifacts
+    } = {},
   ): Workspaces {
-    const { allowPrivate = true, limits = {}, engine = this.engine } = options
-    const owner = { worker: `w-${process.pid}-0-test`, host: 'test', stack: 'test' }
-    const room = createWorkspaces({ dataDir: this.dataDir, engine, owner, strategy, allowPrivate, limits })
+    const { allowPrivate = true, engine = this.engine, hostRoots = [], earlier = NOTHING_EARLIER } = options
+    const { dataDir } = this
+    const room = createWorkspaces({
+      dataDir,
+      engine,
+      owner: { worker: newWorkerId(), host: hostId(), stack: 'test' },
+      strategy,
+      allowPrivate,
+      hostRoots,
+      earlier,
+      // Who tests a failure wants it at once.
+      limits: { retryMs: 0, ...options.limits },
+      cache: { maxBytes: 10 * 2 ** 30, minFreeBytes: 0, ...options.cache },
+    })
     this.#rooms.push(room)
     return room
   }
@@ -96,12 +128,13 @@ let counter = 0
 /** A task as intake hands it on, with this source. */
 export function accept(
   source: Record<string, unknown>,
-  options: { files?: unknown[]; profile?: 'user' | 'root'; password?: string } = {},
+  options: { files?: unknown[]; profile?: 'user' | 'root'; password?: string; tenantId?: string } = {},
 ): AcceptedTask {
   counter += 1
-  const { files = [], profile = 'user', password } = options
+  const { files = [], profile = 'user', password, tenantId = 'default' } = options
   const task = parseTask({
     taskId: `t-${counter}`,
+    tenantId,
     run: { script: 'true' },
     environment: { profile },
     workspace: { source, files, identity: { name: 'Ada "A" Lovelace', email: 'ada@example.com' } },

@@ -1,13 +1,39 @@
 import { lstatSync, type Stats } from 'node:fs'
-import { chmod, chown, copyFile, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import { appendFile, chmod, chown, copyFile, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { type Task, TaskFailure } from '@agirunner/contracts'
-import { quoteConfig } from './git/fetch.js'
+import { quoteConfig } from './git/git-folder.js'
 import { writableSide } from './layers.js'
 import type { RepositoryLayers, Slot } from './plan.js'
 import { type FileOwner, isRoot } from './slots.js'
 
-type PlacedFile = Task['workspace']['files'][number]
+/** A file that the platform puts into a workspace. */
+export interface Placing {
+  /** Below repo/, context/ or output/. */
+  readonly path: string
+  readonly mode: number
+  /** The task's key that names it, for messages. */
+  readonly key: string
+  /** Makes the file, failing with EEXIST where something is. */
+  readonly write: (target: string) => Promise<void>
+}
+
+/** The files of `workspace.files`, whose bytes are in the task. */
+export function placingsOf(files: Task['workspace']['files']): Placing[] {
+  return files.map(({ path, mode, base64, text }) => {
+    const bytes = base64 === undefined ? Buffer.from(text ?? '') : Buffer.from(base64, 'base64')
+    return {
+      path,
+      mode: Number.parseInt(mode, 8),
+      key: 'workspace.files',
+      write: target => writeFile(target, bytes, { flag: 'wx', mode: 0o600 }),
+    }
+  })
+}
+
+const NEWLINE = 10
+/** A larger config or list of excludes is left as it is. */
+const MAX_GIT_FILE_BYTES = 2 ** 20
 
 /** What the task reads of itself. Secrets are only named in it. */
 export async function writeContext(slot: Slot, task: Task): Promise<void> {
@@ -20,19 +46,24 @@ export async function writeContext(slot: Slot, task: Task): Promise<void> {
 }
 
 /**
- * Writes the files of `workspace.files` where the task will find them.
+ * Writes files where the task will find them.
  *
  * @returns the paths below `repo/`, relative to it
- * @throws TaskFailure `workspace.unsafe_tree` when a link or file of the repository is in the way
+ * @throws TaskFailure `workspace.unsafe_tree` when a link or file of the repository is in the way, `spec.invalid` for
+ * a path that is named twice
  */
 export async function placeFiles(
-  files: readonly PlacedFile[],
+  files: readonly Placing[],
   slot: Slot,
   layers: RepositoryLayers,
   owner: FileOwner,
 ): Promise<string[]> {
   const placed: string[] = []
+  const seen = new Set<string>()
   for (const file of files) {
+    // Seen here: a file of the repository's is replaced, and so would one be that was placed there before.
+    if (seen.has(file.path)) throw namedTwice(file)
+    seen.add(file.path)
     const [top, ...rest] = file.path.split('/')
     const path = rest.join('/')
     if (top === 'repo') {
@@ -45,7 +76,7 @@ export async function placeFiles(
 }
 
 /** Into a folder in which only the worker has written so far. */
-async function placeIn(root: string, file: PlacedFile, path: string, owner: FileOwner): Promise<void> {
+async function placeIn(root: string, file: Placing, path: string, owner: FileOwner): Promise<void> {
   let folder = root
   for (const part of path.split('/').slice(0, -1)) {
     folder = join(folder, part)
@@ -56,7 +87,7 @@ async function placeIn(root: string, file: PlacedFile, path: string, owner: File
 
 /** Component by component, because the repository decides what the folders on the way are. */
 async function placeInRepository(
-  file: PlacedFile,
+  file: Placing,
   path: string,
   layers: RepositoryLayers,
   owner: FileOwner,
@@ -71,7 +102,7 @@ async function placeInRepository(
   }
   const target = look(join(layers.lower, path))
   if (target && !target.isFile()) throw inTheWay(file, path)
-  if (layers.strategy === 'copy') await rm(join(side, path), { force: true })
+  if (target && layers.strategy === 'copy') await rm(join(side, path), { force: true })
   await write(join(side, path), file, owner)
 }
 
@@ -79,7 +110,7 @@ function look(path: string): Stats | null {
   return lstatSync(path, { throwIfNoEntry: false }) ?? null
 }
 
-async function makeFolder(path: string, mode: number, owner: FileOwner, file: PlacedFile): Promise<void> {
+async function makeFolder(path: string, mode: number, owner: FileOwner, file: Placing): Promise<void> {
   const there = look(path)
   if (there?.isDirectory()) return
   if (there) throw inTheWay(file, path.slice(path.lastIndexOf('/') + 1))
@@ -88,17 +119,14 @@ async function makeFolder(path: string, mode: number, owner: FileOwner, file: Pl
   await give(path, owner)
 }
 
-async function write(target: string, file: PlacedFile, owner: FileOwner): Promise<void> {
-  const bytes = file.base64 === undefined ? Buffer.from(file.text ?? '') : Buffer.from(file.base64, 'base64')
+async function write(target: string, file: Placing, owner: FileOwner): Promise<void> {
   try {
-    await writeFile(target, bytes, { flag: 'wx', mode: 0o600 })
+    await file.write(target)
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'EEXIST') throw error
-    throw new TaskFailure('spec.invalid', `workspace.files names "${file.path}" twice`, {
-      phase: 'workspace',
-    })
+    // A folder that another placed file needed.
+    throw (error as NodeJS.ErrnoException).code === 'EEXIST' ? inTheWay(file, file.path) : error
   }
-  await chmod(target, Number.parseInt(file.mode, 8))
+  await chmod(target, file.mode)
   await give(target, owner)
 }
 
@@ -106,20 +134,25 @@ async function give(path: string, owner: FileOwner): Promise<void> {
   if (isRoot()) await chown(path, owner.uid, owner.gid)
 }
 
-function inTheWay(file: PlacedFile, part: string): TaskFailure {
+function namedTwice(file: Placing): TaskFailure {
+  return new TaskFailure('spec.invalid', `${file.key} names "${file.path}" twice`, { phase: 'workspace' })
+}
+
+function inTheWay(file: Placing, part: string): TaskFailure {
   return new TaskFailure(
     'workspace.unsafe_tree',
-    `workspace.files can't write "${file.path}"; the repository has something else at "${part}"`,
+    `${file.key} can't write "${file.path}"; the repository has something else at "${part}"`,
     {
       phase: 'workspace',
-      hint: 'choose another path in workspace.files',
+      hint: `choose another path in ${file.key}`,
     },
   )
 }
 
 /**
  * Makes the repository the task's own: its identity, and the placed files told to git as ignored. With an overlay these
- * are two files of the task's layer; the snapshot below stays as it is.
+ * are two files of the task's layer; the snapshot below stays as it is. A folder of the host may hold anything by the
+ * name of `.git`, or nothing: only plain files that are there, in plain folders, are added to.
  */
 export async function personalize(
   task: Task,
@@ -140,20 +173,30 @@ async function appendInGit(
   layers: RepositoryLayers,
   owner: FileOwner,
 ): Promise<void> {
-  const target = join(writableSide(layers), '.git', name)
+  const path = join('.git', name)
+  const folders: { folder: string; mode: number }[] = []
+  for (const folder of new Set(['.git', dirname(path)])) {
+    const stat = look(join(layers.lower, folder))
+    if (!stat?.isDirectory()) return
+    folders.push({ folder, mode: stat.mode })
+  }
+  const below = look(join(layers.lower, path))
+  if (!below?.isFile() || below.size > MAX_GIT_FILE_BYTES) return
+  const target = join(writableSide(layers), path)
   if (layers.strategy === 'overlay_volume') {
-    for (const folder of ['.git', dirname(join('.git', name))])
-      await ensureFolder(join(layers.upper, folder), owner)
-    await copyFile(join(layers.lower, '.git', name), target)
+    for (const { folder, mode } of folders) await ensureFolder(join(layers.upper, folder), mode, owner)
+    await copyFile(join(layers.lower, path), target)
     await give(target, owner)
   }
-  await writeFile(target, (await readFile(target, 'utf8')) + text)
+  const isLineOpen = below.size > 0 && (await readFile(target)).at(-1) !== NEWLINE
+  await appendFile(target, isLineOpen ? `\n${text}` : text)
 }
 
 /** A plain folder in the upper layer is merged with the one below. */
-async function ensureFolder(path: string, owner: FileOwner): Promise<void> {
+async function ensureFolder(path: string, mode: number, owner: FileOwner): Promise<void> {
   if (look(path)) return
-  await mkdir(path, { mode: 0o755 })
+  await mkdir(path)
+  await chmod(path, mode & 0o777)
   await give(path, owner)
 }
 

@@ -1,3 +1,4 @@
+import type { Skipped } from '@agirunner/contracts'
 import type { Releasable } from '../support/lifecycle.js'
 
 /** How the repository gets into the container; probed once at start. */
@@ -42,14 +43,23 @@ export type RepositoryLayers =
   | { readonly strategy: 'copy'; readonly lower: string; readonly copy: string }
 
 /**
- * What to show the container. `lower` of the layers is the pristine snapshot: its `.git` is trusted, the task's never is.
+ * What to show the container. `lower` of the layers is pristine: a snapshot, whose `.git` is trusted, or the copy of a
+ * folder, whose `.git` is as little trusted as the task's.
  */
 export interface WorkspacePlan extends Releasable {
   readonly slot: Slot
   readonly base: Base
   readonly layers: RepositoryLayers
+  /** What the changes are relative to: the tree of `base.commit`, or the files of `lower` as they lie. */
+  readonly compareWith: 'commit' | 'folder'
+  /** Whether the task may only read its repository. */
+  readonly readOnly: boolean
+  /** What of the source is not in the workspace, for the one who reads the changes. */
+  readonly notes: readonly string[]
   /** What is mounted at /workspace/repo. */
   readonly mount: { readonly type: 'volume' | 'bind'; readonly source: string }
+  /** What of the source is not in the workspace, and why: told in the log and in the result. Paths below /workspace. */
+  readonly leftOut: readonly Skipped[]
   /** Paths below the repository that the platform put there; they are no changes of the task's. */
   readonly placed: readonly string[]
   /** uid and gid that own the workspace. */

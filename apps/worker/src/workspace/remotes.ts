@@ -1,7 +1,19 @@
+import { randomUUID } from 'node:crypto'
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
 import type { GitRemoteSource } from '@agirunner/contracts'
 import { ChildPool, type RunOptions } from './children/pool.js'
-import type { Remote, Resolved } from './git/resolve.js'
-import type { EmptyJob, RemoteJob, ResolveJob, SnapshotJob } from './git/snapshot-job.js'
+import { type Fetched, incomingFolder } from './git/repository.js'
+import type { Remote, Resolved, Wanted } from './git/resolve.js'
+import type {
+  CheckoutJob,
+  CheckoutResult,
+  EmptyJob,
+  FetchJob,
+  RemoteJob,
+  ResolveJob,
+} from './git/snapshot-job.js'
+import { removeTree } from './remove-tree.js'
 import { type FileOwner, isRoot } from './slots.js'
 
 /** How long git may take, in milliseconds, and how much it may bring. */
@@ -18,6 +30,8 @@ export interface GitLimits {
   readonly maxFiles: number
   /** What a git child may hold in memory. */
   readonly maxMemoryBytes: number
+  /** How long broken connections are tried again, from the first try on; at most half of `totalMs`. */
+  readonly retryMs: number
   /** How many git children may work at once. */
   readonly children: number
 }
@@ -31,6 +45,7 @@ export const GIT_LIMITS: GitLimits = {
   maxTreeBytes: 10 * 2 ** 30,
   maxFiles: 1_000_000,
   maxMemoryBytes: 3 * 2 ** 30,
+  retryMs: 30_000,
   children: 2,
 }
 
@@ -63,26 +78,46 @@ export class Remotes {
     return await this.#pool.run<Resolved>('resolve', job, { ...watch, deadlineMs: this.#limits.totalMs })
   }
 
-  /** Fetches and checks out into an empty folder. */
-  async snapshot(
-    job: { remote: Remote; resolved: Resolved; depth: number; dir: string; owner: FileOwner },
+  /** Brings a commit into a bare repository, and of it what is missing there. */
+  async fetch(
+    job: { remote: Remote; wanted: Wanted; depth: number; repository: string },
     watch: Watch,
-  ): Promise<void> {
-    const { maxFiles, maxTreeBytes, totalMs } = this.#limits
-    const full: SnapshotJob = {
-      ...job,
-      ...this.#job(job.remote),
-      owner: isRoot() ? job.owner : null,
-      maxFiles,
-      maxBytes: maxTreeBytes,
+  ): Promise<Fetched> {
+    const incoming = join(incomingFolder(job.repository), randomUUID())
+    await mkdir(incoming, { recursive: true })
+    try {
+      const full: FetchJob = { ...job, ...this.#job(job.remote), incoming }
+      return await this.#pool.run<Fetched>('fetch', full, { ...watch, deadlineMs: this.#limits.totalMs })
+    } finally {
+      // A child that is killed leaves what it had; without its folder it can't add to that.
+      await removeTree(incoming)
     }
-    await this.#pool.run('snapshot', full, { ...watch, deadlineMs: totalMs })
+  }
+
+  /** Checks out what was fetched into an empty folder. */
+  async checkOut(
+    job: {
+      url: string
+      wanted: Wanted
+      fetched: Fetched
+      repository: string
+      dir: string
+      owner: FileOwner
+    },
+    watch: Watch,
+  ): Promise<CheckoutResult> {
+    const { maxFiles, maxTreeBytes, totalMs } = this.#limits
+    const full: CheckoutJob = { ...job, owner: isRoot() ? job.owner : null, maxFiles, maxBytes: maxTreeBytes }
+    return await this.#pool.run<CheckoutResult>('checkout', full, { ...watch, deadlineMs: totalMs })
   }
 
   /** A repository without commits. */
-  async empty(job: { dir: string; url: string | null; owner: FileOwner }, watch: Watch): Promise<void> {
+  async empty(
+    job: { dir: string; url: string | null; owner: FileOwner },
+    watch: Watch,
+  ): Promise<CheckoutResult> {
     const full: EmptyJob = { ...job, owner: isRoot() ? job.owner : null }
-    await this.#pool.run('empty', full, { ...watch, deadlineMs: this.#limits.totalMs })
+    return await this.#pool.run<CheckoutResult>('empty', full, { ...watch, deadlineMs: this.#limits.totalMs })
   }
 
   close(): Promise<void> {
@@ -90,9 +125,10 @@ export class Remotes {
   }
 
   #job(remote: Remote): RemoteJob {
-    const { connectMs, firstByteMs, idleMs, maxFetchBytes: maxBytes } = this.#limits
+    const { connectMs, firstByteMs, idleMs, maxFetchBytes: maxBytes, retryMs, totalMs } = this.#limits
     return {
       remote,
+      retryMs: Math.min(retryMs, totalMs / 2),
       transport: { allowPrivate: this.#allowPrivate, connectMs, firstByteMs, idleMs, maxBytes },
     }
   }

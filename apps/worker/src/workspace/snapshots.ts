@@ -1,8 +1,13 @@
 import { createHash, randomUUID } from 'node:crypto'
-import { mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, rename, stat, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { type Cache, type CacheMeta, readMeta, type Unpin } from '@agirunner/cache'
 import type { Owner } from '../engine/labels.js'
+import { withFileLock } from '../support/file-lock.js'
 import { isAlive } from '../support/identity.js'
+import type { CacheKeeper } from './cache-keeper.js'
+import type { NotFetched } from './git/checkout.js'
+import type { CheckoutResult } from './git/snapshot-job.js'
 import { removeTree } from './remove-tree.js'
 
 /** Names one snapshot. Everything that makes its bytes differ is in it. */
@@ -21,15 +26,27 @@ export interface Snapshot {
   readonly key: SnapshotKey
   /** The tree with its `.git`. */
   readonly repo: string
+  /** What the commit names and a clone does not bring. */
+  readonly notFetched: NotFetched
   /** Ends this slot's use of it; repeatable. */
-  unpin(): Promise<void>
+  readonly unpin: Unpin
 }
 
-/** Fills an empty folder with the tree and its `.git`. */
-export type Build = (
-  dir: string,
-  options: { signal: AbortSignal; progress: (data: Record<string, unknown>) => void },
-) => Promise<void>
+export interface BuildOptions {
+  readonly signal: AbortSignal
+  readonly progress: (data: Record<string, unknown>) => void
+}
+
+/**
+ * Fills an empty folder with the tree and its `.git`.
+ *
+ * @param holder the folder on whose behalf a pin of the repository is, relative to the data folder
+ */
+export type Build = (dir: string, holder: string, options: BuildOptions) => Promise<CheckoutResult>
+
+interface SnapshotMeta extends CacheMeta {
+  readonly notFetched: NotFetched
+}
 
 interface Flight {
   readonly controller: AbortController
@@ -38,57 +55,55 @@ interface Flight {
 }
 
 /** Changes when an older worker's snapshots must not be used any more. */
-const FORMAT = 1
+const FORMAT = 2
+const STAGING = 'snapshots/staging'
 
 /**
  * Checked-out commits, below `snapshots/<repository>/<commit>-<variant>`. Each is built aside and published by one
- * rename, so that it is either whole or not there, also between workers; in use it holds a pin per slot.
+ * rename, so that it is either whole or not there; of several workers that want the same one, one builds it.
  */
 export class Snapshots {
-  readonly #root: string
+  readonly #cache: Cache
+  readonly #keeper: CacheKeeper
+  readonly #dataDir: string
   readonly #worker: Owner
   readonly #flights = new Map<string, Flight>()
+  /** How often a workspace was made from what was there, and how often not. */
+  readonly counts = { hits: 0, misses: 0 }
 
-  constructor(dataDir: string, worker: Owner) {
-    this.#root = join(dataDir, 'snapshots')
+  constructor(dataDir: string, cache: Cache, keeper: CacheKeeper, worker: Owner) {
+    this.#dataDir = dataDir
+    this.#cache = cache
+    this.#keeper = keeper
     this.#worker = worker
-  }
-
-  /** Pins a snapshot that is there; null when it isn't. */
-  async find(key: SnapshotKey, slot: string): Promise<Snapshot | null> {
-    const entry = this.#entry(key)
-    if (!(await isWhole(entry))) return null
-    const pin = join(entry, 'pins', slot)
-    try {
-      await writeFile(pin, JSON.stringify(this.#worker), { mode: 0o600 })
-    } catch {
-      return null
-    }
-    return { key, repo: join(entry, 'repo'), unpin: () => rm(pin, { force: true }) }
   }
 
   /**
    * Pins a snapshot, building it first where needed. Whoever asks for the same one meanwhile shares the build; it is
    * given up when all of them have.
+   *
+   * @param slot the id of the slot that uses it
    */
-  async obtain(
-    key: SnapshotKey,
-    slot: string,
-    build: Build,
-    options: Parameters<Build>[1],
-  ): Promise<Snapshot> {
-    // Twice, because an eviction may come between the build and the pin.
-    for (let tries = 0; ; tries += 1) {
-      const found = await this.find(key, slot)
-      if (found) return found
-      if (tries === 2) throw new Error(`a snapshot vanished while it was made: ${this.#entry(key)}`)
-      await this.#join(key, build, options)
+  async obtain(key: SnapshotKey, slot: string, build: Build, options: BuildOptions): Promise<Snapshot> {
+    const path = this.#path(key)
+    const known = await this.#find(key, path, slot)
+    if (known) {
+      this.counts.hits += 1
+      return known
     }
+    this.counts.misses += 1
+    // Whoever builds it has pinned it; who only waited for the build may find it evicted again, if seldom.
+    for (let tries = 0; tries < MAX_BUILDS; tries += 1) {
+      await this.#join(key, path, slot, build, options)
+      const found = await this.#find(key, path, slot)
+      if (found) return found
+    }
+    throw new Error(`a snapshot vanished ${MAX_BUILDS} times while it was made: ${path}`)
   }
 
   /** Removes what dead workers of this machine left half-built. */
   async sweep(): Promise<void> {
-    const staging = join(this.#root, 'staging')
+    const staging = join(this.#dataDir, STAGING)
     const names = await readdir(staging).catch(() => [])
     for (const name of names) {
       const [host, worker] = name.split('.')
@@ -97,20 +112,38 @@ export class Snapshots {
     }
   }
 
-  #entry(key: SnapshotKey): string {
-    const repository = key.url === null ? 'empty' : hash(key.url, key.tenant ?? '').slice(0, 32)
-    const variant = `${key.uid}-${key.depth}-${hash(key.ref ?? '').slice(0, 12)}`
-    return join(this.#root, repository, `${key.commit ?? 'empty'}-${variant}`)
+  async #find(key: SnapshotKey, path: string, slot: string): Promise<Snapshot | null> {
+    const meta = await readWhole(path)
+    if (meta === null) return null
+    const entry = this.#cache.entry(path)
+    const unpin = await entry.pin(holderOf(slot))
+    if (unpin === null) return null
+    void entry.touch()
+    return { key, repo: join(path, 'repo'), notFetched: meta.notFetched, unpin }
   }
 
-  async #join(key: SnapshotKey, build: Build, { signal, progress }: Parameters<Build>[1]): Promise<void> {
-    const entry = this.#entry(key)
-    const flight = this.#flights.get(entry) ?? this.#launch(key, entry, build)
+  #path(key: SnapshotKey): string {
+    const variant = `${key.uid}-${key.depth}-${hash(key.ref ?? '').slice(0, 12)}`
+    return join(
+      this.#cache.snapshots,
+      repositoryId(key.url, key.tenant),
+      `${key.commit ?? 'empty'}-${variant}`,
+    )
+  }
+
+  async #join(
+    key: SnapshotKey,
+    path: string,
+    slot: string,
+    build: Build,
+    { signal, progress }: BuildOptions,
+  ): Promise<void> {
+    const flight = this.#flights.get(path) ?? this.#launch(key, path, slot, build)
     flight.listeners.add(progress)
     const leave = () => {
       flight.listeners.delete(progress)
       if (flight.listeners.size > 0) return
-      if (this.#flights.get(entry) === flight) this.#flights.delete(entry)
+      if (this.#flights.get(path) === flight) this.#flights.delete(path)
       flight.controller.abort(signal.reason)
     }
     try {
@@ -120,62 +153,91 @@ export class Snapshots {
     }
   }
 
-  #launch(key: SnapshotKey, entry: string, build: Build): Flight {
+  #launch(key: SnapshotKey, path: string, slot: string, build: Build): Flight {
     const controller = new AbortController()
     const listeners: Flight['listeners'] = new Set()
     const progress = (data: Record<string, unknown>) => {
       for (const listener of listeners) listener(data)
     }
-    const done = this.#build(key, entry, build, { signal: controller.signal, progress }).finally(() => {
-      if (this.#flights.get(entry)?.controller === controller) this.#flights.delete(entry)
+    const lock = join(this.#dataDir, 'locks', `${hash(path).slice(0, 32)}.lock`)
+    const options = { signal: controller.signal, progress }
+    const work = () => this.#build(key, path, slot, build, options)
+    const done = withFileLock(lock, this.#worker, controller.signal, work).finally(() => {
+      if (this.#flights.get(path)?.controller === controller) this.#flights.delete(path)
     })
     done.catch(() => undefined)
     const flight = { controller, listeners, done }
-    this.#flights.set(entry, flight)
+    this.#flights.set(path, flight)
     return flight
   }
 
-  async #build(key: SnapshotKey, entry: string, build: Build, options: Parameters<Build>[1]): Promise<void> {
-    const staging = join(this.#root, 'staging', `${this.#worker.host}.${this.#worker.worker}.${randomUUID()}`)
+  async #build(
+    key: SnapshotKey,
+    path: string,
+    slot: string,
+    build: Build,
+    options: BuildOptions,
+  ): Promise<void> {
+    // Another worker may have been quicker to the lock.
+    if ((await readWhole(path)) !== null) return
+    const holder = `${STAGING}/${this.#worker.host}.${this.#worker.worker}.${randomUUID()}`
+    const staging = join(this.#dataDir, holder)
+    await this.#keeper.makeRoom()
     try {
       await mkdir(join(staging, 'pins'), { recursive: true, mode: 0o711 })
       await mkdir(join(staging, 'repo'), { mode: 0o755 })
-      await build(join(staging, 'repo'), options)
+      const made = await build(join(staging, 'repo'), holder, options)
       options.signal.throwIfAborted()
-      const meta = { format: FORMAT, commit: key.commit, ref: key.ref, depth: key.depth, uid: key.uid }
-      await writeFile(join(staging, 'meta.json'), JSON.stringify(meta))
-      await this.#publish(staging, entry)
+      await writeFile(join(staging, 'meta.json'), JSON.stringify(metaOf(key, made)))
+      // Published in use, so that no eviction comes between.
+      await this.#cache.entry(staging).pin(holderOf(slot))
+      await this.#publish(staging, path)
+      this.#keeper.soon()
     } finally {
       await removeTree(staging)
     }
   }
 
-  async #publish(staging: string, entry: string): Promise<void> {
-    await mkdir(join(entry, '..'), { recursive: true, mode: 0o711 })
+  async #publish(staging: string, path: string): Promise<void> {
+    await mkdir(join(path, '..'), { recursive: true, mode: 0o711 })
     try {
-      await rename(staging, entry)
+      await rename(staging, path)
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException
       if (code !== 'ENOTEMPTY' && code !== 'EEXIST' && code !== 'ENOTDIR') throw error
-      // Another worker was first; then theirs is as good. What is broken is set aside for the sweep.
-      if (await isWhole(entry)) return
+      if ((await readWhole(path)) !== null) return
+      // What is broken is set aside; a build that is still in use keeps its files until then.
       const aside = `${staging}.aside`
-      await rename(entry, aside)
-      await rename(staging, entry)
+      await rename(path, aside)
+      await rename(staging, path)
       await removeTree(aside)
     }
   }
 }
 
-async function isWhole(entry: string): Promise<boolean> {
+const MAX_BUILDS = 3
+
+/** Names a repository of the cache: one per address, and one per tenant where it takes credentials to read it. */
+export function repositoryId(url: string | null, tenant: string | null): string {
+  return url === null ? 'empty' : hash(url, tenant ?? '').slice(0, 32)
+}
+
+const holderOf = (slot: string) => `slots/${slot}`
+
+function metaOf({ url, tenant, commit, ref, depth, uid }: SnapshotKey, made: CheckoutResult): SnapshotMeta {
+  return { format: FORMAT, url, tenant, commit, ref, depth, uid, ...made }
+}
+
+async function readWhole(path: string): Promise<SnapshotMeta | null> {
   try {
-    const meta = JSON.parse(await readFile(join(entry, 'meta.json'), 'utf8')) as { format?: unknown }
+    const meta = (await readMeta(path)) as SnapshotMeta | null
+    if (meta?.format !== FORMAT) return null
     const parts = await Promise.all(
-      ['repo/.git/HEAD', 'repo/.git/config', 'pins'].map(part => stat(join(entry, part))),
+      ['repo/.git/HEAD', 'repo/.git/config', 'pins'].map(part => stat(join(path, part))),
     )
-    return meta.format === FORMAT && parts.every(part => part.isDirectory() || part.size > 0)
+    return parts.every(part => part.isDirectory() || part.size > 0) ? meta : null
   } catch {
-    return false
+    return null
   }
 }
 

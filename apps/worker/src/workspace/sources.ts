@@ -1,45 +1,58 @@
-import { type GitRemoteSource, type Task, TaskFailure } from '@agirunner/contracts'
+import { type GitRemoteSource, TaskFailure } from '@agirunner/contracts'
 import type { AcceptedTask } from '../intake/accepted-task.js'
-import type { Remote, Resolved } from './git/resolve.js'
-import type { Base } from './plan.js'
+import type { Remote, Resolved, Wanted } from './git/resolve.js'
+import type { Base, Slot } from './plan.js'
 import type { Remotes } from './remotes.js'
+import type { Repositories } from './repositories.js'
 import type { FileOwner } from './slots.js'
-import type { Snapshot, SnapshotKey, Snapshots } from './snapshots.js'
+import type { Build, SnapshotKey, Snapshots } from './snapshots.js'
+import type { ArtifactSeeds } from './sources/artifacts.js'
+import type { HostDirectories } from './sources/host-directory.js'
+import { repositoryOf, type Sourced, type Watch } from './sources/sourced.js'
 
-export interface Watch {
-  readonly signal: AbortSignal
-  readonly progress: (data: Record<string, unknown>) => void
+interface CommitJob {
+  readonly remote: Remote
+  readonly tenant: string | null
+  readonly wanted: Wanted
+  readonly depth: number
+  readonly owner: FileOwner
 }
 
-/** A pinned snapshot and what it is of. */
-export interface Sourced {
-  readonly base: Base
-  readonly snapshot: Snapshot
-}
-
-type Source = Task['workspace']['source']
-
-/** Turns a task's source into a pinned snapshot. */
+/** Turns a task's source into what its workspace starts from. */
 export class Sources {
   readonly #snapshots: Snapshots
+  readonly #repositories: Repositories
   readonly #remotes: Remotes
+  readonly #hostDirectories: HostDirectories
+  readonly #seeds: ArtifactSeeds
 
-  constructor(snapshots: Snapshots, remotes: Remotes) {
+  constructor(
+    snapshots: Snapshots,
+    repositories: Repositories,
+    remotes: Remotes,
+    others: { hostDirectories: HostDirectories; seeds: ArtifactSeeds },
+  ) {
     this.#snapshots = snapshots
+    this.#repositories = repositories
     this.#remotes = remotes
+    this.#hostDirectories = others.hostDirectories
+    this.#seeds = others.seeds
   }
 
-  /** @throws TaskFailure `workspace.*`, `environment.unsupported` */
-  async take(accepted: AcceptedTask, slot: string, owner: FileOwner, watch: Watch): Promise<Sourced> {
+  /** @throws TaskFailure `workspace.*`, `spec.forbidden` */
+  async take(accepted: AcceptedTask, slot: Slot, owner: FileOwner, watch: Watch): Promise<Sourced> {
     const { source } = accepted.task.workspace
     switch (source.type) {
       case 'git_remote':
-        return await this.#takeRemote(accepted, source, slot, owner, watch)
+        return await this.#takeRemote(accepted, source, slot.id, owner, watch)
       case 'empty':
-        return await this.#takeEmpty(null, { tenant: null }, slot, owner, watch)
+        return await this.#takeEmpty(null, { tenant: null }, slot.id, owner, watch)
       case 'host_directory':
-      case 'workspace_artifacts':
-        throw unsupported(source)
+        return await this.#hostDirectories.take(source, slot, owner, watch)
+      case 'workspace_artifacts': {
+        const files = await this.#seeds.take(accepted.task.tenantId, source, watch)
+        return { ...(await this.#takeEmpty(null, { tenant: null }, slot.id, owner, watch)), files }
+      }
     }
   }
 
@@ -53,15 +66,28 @@ export class Sources {
     const remote = remoteOf(accepted, source)
     const tenant = remote.credentials ? accepted.task.tenantId : null
     const resolved = await this.#remotes.resolve(source, remote, watch)
-    if (resolved.commit === null) return await this.#takeEmpty(remote.url, { tenant }, slot, owner, watch)
+    if (!isWanted(resolved)) return await this.#takeEmpty(remote.url, { tenant }, slot, owner, watch)
     const key: SnapshotKey = { ...resolved, url: remote.url, tenant, depth: source.depth, uid: owner.uid }
-    const snapshot = await this.#snapshots.obtain(
-      key,
-      slot,
-      (dir, inner) => this.#remotes.snapshot({ remote, resolved, depth: source.depth, dir, owner }, inner),
-      watch,
-    )
-    return { base: baseOf(remote.url, resolved), snapshot }
+    const job: CommitJob = { remote, tenant, wanted: resolved, depth: source.depth, owner }
+    const snapshot = await this.#snapshots.obtain(key, slot, this.#buildOf(job), watch)
+    return repositoryOf(snapshot, baseOf(remote.url, resolved))
+  }
+
+  #buildOf({ remote, tenant, wanted, depth, owner }: CommitJob): Build {
+    return async (dir, holder, { signal, progress }) => {
+      const { url } = remote
+      return await this.#repositories.use(
+        { url, tenant },
+        holder,
+        signal,
+        async ({ dir: repository, once }) => {
+          const watch = { signal, progress }
+          const fetch = () => this.#remotes.fetch({ remote, wanted, depth, repository }, watch)
+          const fetched = await once(wanted.commit, depth, signal, fetch)
+          return await this.#remotes.checkOut({ url, wanted, fetched, repository, dir, owner }, watch)
+        },
+      )
+    }
   }
 
   async #takeEmpty(
@@ -72,10 +98,14 @@ export class Sources {
     watch: Watch,
   ): Promise<Sourced> {
     const key: SnapshotKey = { url, tenant, commit: null, ref: null, depth: 0, uid: owner.uid }
-    const build = (dir: string, inner: Watch) => this.#remotes.empty({ dir, url, owner }, inner)
+    const build: Build = (dir, _holder, inner) => this.#remotes.empty({ dir, url, owner }, inner)
     const snapshot = await this.#snapshots.obtain(key, slot, build, watch)
-    return { base: { url, ref: null, commit: null }, snapshot }
+    return repositoryOf(snapshot, { url, ref: null, commit: null })
   }
+}
+
+function isWanted(resolved: Resolved): resolved is Wanted {
+  return resolved.commit !== null && resolved.want !== null
 }
 
 function baseOf(url: string, { ref, commit }: Resolved): Base {
@@ -103,15 +133,4 @@ function remoteOf({ credentials }: AcceptedTask, source: GitRemoteSource): Remot
       password: credentials.password.reveal().toString(),
     },
   }
-}
-
-function unsupported(source: Exclude<Source, { type: 'git_remote' | 'empty' }>): TaskFailure {
-  return new TaskFailure(
-    'environment.unsupported',
-    `this worker can't make a workspace from a source of type "${source.type}" yet`,
-    {
-      phase: 'workspace',
-      hint: 'use a source of type "git_remote" or "empty"',
-    },
-  )
 }

@@ -1,17 +1,27 @@
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
+import { Cache, type CacheBudget, type Pruned } from '@agirunner/cache'
 import { TaskFailure } from '@agirunner/contracts'
 import type { ContainerEngine } from '../engine/engine.js'
 import type { Owner } from '../engine/labels.js'
 import type { AcceptedTask } from '../intake/accepted-task.js'
-import { personalize, placeFiles, writeContext } from './files.js'
+import { sweepLocks } from '../support/file-lock.js'
+import type { HostRoot } from '../support/host-roots.js'
+import { CacheKeeper, type CacheStatus } from './cache-keeper.js'
+import { diskFull, isDiskFull } from './disk-full.js'
+import { personalize, placeFiles, placingsOf, writeContext } from './files.js'
 import { isMountable, makeLayers, makeMount, volumeName } from './layers.js'
 import type { Slot, Strategy, WorkspacePlan } from './plan.js'
 import { GIT_LIMITS, type GitLimits, Remotes } from './remotes.js'
 import { removeTree } from './remove-tree.js'
+import { Repositories } from './repositories.js'
 import { makeSlot, ownerFor } from './slots.js'
-import { type Snapshot, Snapshots } from './snapshots.js'
-import { Sources, type Watch } from './sources.js'
+import { Snapshots } from './snapshots.js'
+import { ArtifactSeeds } from './sources/artifacts.js'
+import type { EarlierArtifacts } from './sources/earlier-artifacts.js'
+import { HostDirectories } from './sources/host-directory.js'
+import type { Lower, Sourced, Watch } from './sources/sourced.js'
+import { Sources } from './sources.js'
 
 export interface WorkspacesOptions {
   /** Absolute; everything that this room makes is below it. */
@@ -22,13 +32,19 @@ export interface WorkspacesOptions {
   readonly strategy: Strategy
   /** Whether git hosts may be loopback, private or link-local. */
   readonly allowPrivate: boolean
+  /** What the cache may occupy, and what must stay free beside it. */
+  readonly cache: CacheBudget
+  /** Below which folders `host_directory` may name one. */
+  readonly hostRoots: readonly HostRoot[]
+  /** Where `workspace_artifacts` finds what earlier tasks left. */
+  readonly earlier: EarlierArtifacts
   /** Overrides of GIT_LIMITS. */
   readonly limits?: Partial<GitLimits>
 }
 
 export interface PrepareOptions {
   readonly signal: AbortSignal
-  /** Told `{stage: 'resolve' | 'fetch' | 'checkout', …}` at most about four times a second. */
+  /** Told `{stage: 'resolve' | 'fetch' | 'checkout' | 'copy', …}` at most about four times a second. */
   readonly progress: (data: Record<string, unknown>) => void
 }
 
@@ -38,10 +54,14 @@ export interface Workspaces {
    * Makes one task's workspace: pins the snapshot of its commit, and makes the slot and what is mounted from it. When
    * it throws, nothing of it is left.
    *
-   * @throws TaskFailure `workspace.*`, `environment.unsupported`, `engine.unavailable`; the signal's reason
+   * @throws TaskFailure `workspace.*`, `spec.forbidden`, `engine.unavailable`; the signal's reason
    */
   prepare(accepted: AcceptedTask, options: PrepareOptions): Promise<WorkspacePlan>
-  /** Ends the git children. Workspaces that were made stay usable and releasable. */
+  /** Evicts from the cache what its budget has no room for. */
+  prune(): Promise<Pruned>
+  /** How the cache does. */
+  cacheStatus(): CacheStatus
+  /** Ends the children. Workspaces that were made stay usable and releasable. */
   close(): Promise<void>
 }
 
@@ -53,7 +73,9 @@ export function createWorkspaces(options: WorkspacesOptions): Workspaces {
 class WorkspaceRoom implements Workspaces {
   readonly #options: WorkspacesOptions
   readonly #snapshots: Snapshots
+  readonly #keeper: CacheKeeper
   readonly #remotes: Remotes
+  readonly #hostDirectories: HostDirectories
   readonly #sources: Sources
   readonly #swept: Promise<void>
 
@@ -65,13 +87,23 @@ class WorkspaceRoom implements Workspaces {
     }
     this.#options = options
     mkdirSync(join(options.dataDir, 'snapshots/staging'), { recursive: true, mode: 0o711 })
-    this.#snapshots = new Snapshots(options.dataDir, options.owner)
-    this.#swept = this.#snapshots.sweep().catch(() => undefined)
-    this.#remotes = new Remotes({
-      limits: { ...GIT_LIMITS, ...options.limits },
-      allowPrivate: options.allowPrivate,
+    const cache = new Cache(options.dataDir)
+    this.#keeper = new CacheKeeper(cache, options.cache)
+    this.#snapshots = new Snapshots(options.dataDir, cache, this.#keeper, options.owner)
+    const locks = join(options.dataDir, 'locks')
+    const sweeps = [this.#snapshots.sweep(), cache.emptyTrash(), sweepLocks(locks, options.owner)]
+    this.#swept = Promise.all(sweeps).then(
+      () => undefined,
+      () => undefined,
+    )
+    const limits = { ...GIT_LIMITS, ...options.limits }
+    this.#remotes = new Remotes({ limits, allowPrivate: options.allowPrivate })
+    this.#hostDirectories = new HostDirectories({ roots: options.hostRoots, limits })
+    const repositories = new Repositories(options.dataDir, cache, options.owner)
+    this.#sources = new Sources(this.#snapshots, repositories, this.#remotes, {
+      hostDirectories: this.#hostDirectories,
+      seeds: new ArtifactSeeds(options.earlier, limits.maxTreeBytes),
     })
-    this.#sources = new Sources(this.#snapshots, this.#remotes)
   }
 
   async prepare(accepted: AcceptedTask, { signal, progress }: PrepareOptions): Promise<WorkspacePlan> {
@@ -79,12 +111,14 @@ class WorkspaceRoom implements Workspaces {
     const { dataDir, owner: worker } = this.#options
     const owner = ownerFor(accepted.task.environment.profile)
     const slot = await makeSlot(dataDir, worker, owner)
-    const made: { snapshot?: Snapshot } = {}
-    const release = () => this.#release(slot, made.snapshot)
+    const made: { lower?: Lower } = {}
+    const release = () => this.#release(slot, made.lower)
     try {
-      const { base, snapshot } = await this.#sources.take(accepted, slot.id, owner, { signal, progress })
-      made.snapshot = snapshot
-      return { slot, base, owner, release, ...(await this.#furnish(accepted, slot, snapshot, signal)) }
+      const sourced = await this.#sources.take(accepted, slot, owner, { signal, progress })
+      made.lower = sourced.lower
+      const { base, compareWith, readOnly, notes, leftOut } = sourced
+      const furnished = await this.#furnish(accepted, slot, sourced, signal)
+      return { slot, base, compareWith, readOnly, notes, leftOut, owner, release, ...furnished }
     } catch (error) {
       await release().catch(() => undefined)
       signal.throwIfAborted()
@@ -92,23 +126,35 @@ class WorkspaceRoom implements Workspaces {
     }
   }
 
+  prune(): Promise<Pruned> {
+    return this.#keeper.prune()
+  }
+
+  cacheStatus(): CacheStatus {
+    const { bytes, maxBytes } = this.#keeper
+    return { bytes, maxBytes, ...this.#snapshots.counts }
+  }
+
   async close(): Promise<void> {
     await this.#swept
-    await this.#remotes.close()
+    await this.#keeper.close()
+    await Promise.all([this.#remotes.close(), this.#hostDirectories.close()])
   }
 
   async #furnish(
     { task }: AcceptedTask,
     slot: Slot,
-    snapshot: Snapshot,
+    { lower, files, readOnly }: Sourced,
     signal: Watch['signal'],
   ): Promise<Pick<WorkspacePlan, 'layers' | 'mount' | 'placed'>> {
     const { strategy, engine, owner: worker } = this.#options
     const owner = ownerFor(task.environment.profile)
-    const layers = await makeLayers(strategy, slot, snapshot.repo, owner, signal)
+    const layers = await makeLayers(strategy, slot, lower.repo, owner, signal)
     await writeContext(slot, task)
-    const placed = await placeFiles(task.workspace.files, slot, layers, owner)
-    await personalize(task, layers, placed, owner)
+    const placings = [...files, ...placingsOf(task.workspace.files)]
+    const placed = await placeFiles(placings, slot, layers, owner)
+    // What the task may only read is shown as it is.
+    if (!readOnly) await personalize(task, layers, placed, owner)
     signal.throwIfAborted()
     const mount = await makeMount(engine, worker, slot, layers)
     signal.throwIfAborted()
@@ -116,15 +162,17 @@ class WorkspaceRoom implements Workspaces {
   }
 
   /** The volume first: a mounted layer must not lose its files. */
-  async #release(slot: Slot, snapshot: Snapshot | undefined): Promise<void> {
+  async #release(slot: Slot, lower: Lower | undefined): Promise<void> {
     if (this.#options.strategy === 'overlay_volume') await this.#options.engine.removeVolume(volumeName(slot))
     await removeTree(slot.root)
-    await snapshot?.unpin()
+    await lower?.unpin()
   }
 }
 
 /** Whatever goes wrong here keeps its code and says where; what nobody foresaw is the worker's own disk. */
 function inPhase(error: unknown): unknown {
+  if (error instanceof Error && !(error instanceof TaskFailure) && isDiskFull(error))
+    return inPhase(diskFull(error))
   if (!(error instanceof TaskFailure) || error.phase !== null) return error
   return new TaskFailure(error.code, error.message, {
     phase: 'workspace',

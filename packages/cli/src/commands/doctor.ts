@@ -1,4 +1,5 @@
 import { type Command, JSON_OPTION } from '../command.js'
+import { checkCache } from '../doctor/cache.js'
 import { checkData } from '../doctor/data.js'
 import { checkEngine } from '../doctor/engine.js'
 import type { Finding } from '../doctor/finding.js'
@@ -16,7 +17,7 @@ export const doctor: Command = {
   async run(call) {
     const { io, flag } = call
     let bad = 0
-    for (const check of [checkRedis, checkEngine, checkData, checkWorkers]) {
+    for (const check of [checkRedis, checkEngine, checkData, checkCache, checkWorkers]) {
       for (const finding of await check(call)) {
         if (finding.level === 'bad') bad += 1
         await io.out.line(flag('json') ? JSON.stringify(finding) : show(finding))

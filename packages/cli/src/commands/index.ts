@@ -28,6 +28,10 @@ export const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: "list the runtime's containers on this machine",
     load: async () => (await import('./ps.js')).ps,
   },
+  cache: {
+    summary: 'show and clear what is kept of repositories',
+    load: async () => (await import('./cache.js')).cache,
+  },
   doctor: {
     summary: 'check what the runtime needs, and say how to fix it',
     load: async () => (await import('./doctor.js')).doctor,

@@ -1,5 +1,12 @@
+import type { WorkerRecord } from '@agirunner/contracts'
 import type { Call } from '../command.js'
 import { bad, type Finding, ok, warn } from './finding.js'
+
+/** ` (93 % of 120 from the cache)`: nothing while there was none, or of a worker that does not tell. */
+function hitsOf(cache: WorkerRecord['cache']): string {
+  const total = (cache?.hits ?? 0) + (cache?.misses ?? 0)
+  return cache && total > 0 ? ` (${Math.round((100 * cache.hits) / total)} % of ${total} from the cache)` : ''
+}
 
 /** Which workers are alive on the queue, and how they make workspaces. */
 export async function checkWorkers({ settings, producer }: Call): Promise<Finding[]> {
@@ -8,13 +15,19 @@ export async function checkWorkers({ settings, producer }: Call): Promise<Findin
     if (workers.length === 0) {
       return [warn('workers', `none is alive on queue "${settings.queue}": tasks wait`, 'run `agirunner up`')]
     }
-    return workers.map(({ id, state, strategy, concurrency, running, engine }) =>
+    return workers.map(({ id, state, strategy, concurrency, running, engine, cache, hostRoots = [] }) =>
       ok(
         'worker',
-        `${id}: ${state}, ${running.length} of ${concurrency} running, workspaces by ${strategy}, ${engine}`,
+        `${id}: ${state}, ${running.length} of ${concurrency} running, workspaces by ${strategy}${hitsOf(cache)}, ${engine}, ${foldersOf(hostRoots)}`,
       ),
     )
   } catch {
     return [bad('workers', 'they can be asked for only when Redis answers', 'see the line on Redis')]
   }
+}
+
+function foldersOf(hostRoots: readonly string[]): string {
+  return hostRoots.length === 0
+    ? 'no folders of the host for tasks'
+    : `tasks may use the host's ${hostRoots.join(', ')}`
 }

@@ -2,29 +2,30 @@ import { EMPTY_TREE, hashObject, type ObjectStore } from '../../workspace/git/ob
 import { MODE, parseCommit, parseTree, serializeTree, type TreeEntry } from '../../workspace/git/tree.js'
 import type { Entry } from './change.js'
 
-/** The tree of the base commit, read folder by folder from the snapshot's own objects. */
-export class BaseTree {
-  readonly store: ObjectStore
+/** What a task's files are compared with. Paths and names hold bytes as latin1. */
+export interface BaseTree {
+  /** The id of the whole tree. */
   readonly root: string
-  readonly #folders = new Map<string, ReadonlyMap<string, TreeEntry>>()
-
-  /** @param commit null for a repository without one */
-  constructor(store: ObjectStore, commit: string | null) {
-    this.store = store
-    this.root = commit === null ? EMPTY_TREE : parseCommit(store.read(commit, 'commit').data).tree
-  }
-
   /** The entries of a tree by name; of none for null. */
-  folder(oid: string | null): ReadonlyMap<string, TreeEntry> {
-    if (oid === null) return new Map()
-    const known = this.#folders.get(oid)
-    if (known) return known
-    const entries = new Map(parseTree(this.store.read(oid, 'tree').data).map(entry => [entry.name, entry]))
-    this.#folders.set(oid, entries)
-    return entries
-  }
+  folder(oid: string | null): ReadonlyMap<string, TreeEntry>
+  /** What a path is; null when it isn't there or is a folder. */
+  find(path: string): Entry | null
+  /** Every file below a tree, with its path below `prefix`. */
+  files(oid: string, prefix: string): Iterable<{ path: string; entry: Entry }>
+  /** What an entry holds: a blob's bytes, or the line that stands for a submodule's commit in a patch. */
+  content(entry: Entry): Buffer
+  /** Whether a commit was there before the task. */
+  hasCommit(oid: string): boolean
+  /** Whether a file was there without being part of the tree: what it is now can't be told as a change. */
+  isAside(path: string): boolean
+  close(): void
+}
 
-  /** What a path is in the base commit; null when it isn't there or is a folder. */
+/** How trees are walked, wherever their entries come from. */
+export abstract class WalkedTree {
+  abstract readonly root: string
+  abstract folder(oid: string | null): ReadonlyMap<string, TreeEntry>
+
   find(path: string): Entry | null {
     let folder: string | null = this.root
     const parts = path.split('/')
@@ -39,7 +40,6 @@ export class BaseTree {
     return null
   }
 
-  /** Every file below a tree, with its path below `prefix`. */
   *files(oid: string, prefix: string): Generator<{ path: string; entry: Entry }> {
     for (const entry of this.folder(oid).values()) {
       const path = `${prefix}${entry.name}`
@@ -47,11 +47,46 @@ export class BaseTree {
       else yield { path, entry: { mode: entry.mode, oid: entry.oid } }
     }
   }
+}
 
-  /** What an entry holds: a blob's bytes, or the line that stands for a submodule's commit in a patch. */
+/** The tree of the base commit, read folder by folder from the snapshot's own objects. */
+export class CommitTree extends WalkedTree implements BaseTree {
+  readonly root: string
+  readonly #store: ObjectStore
+  readonly #folders = new Map<string, ReadonlyMap<string, TreeEntry>>()
+
+  /** @param commit null for a repository without one */
+  constructor(store: ObjectStore, commit: string | null) {
+    super()
+    this.#store = store
+    this.root = commit === null ? EMPTY_TREE : parseCommit(store.read(commit, 'commit').data).tree
+  }
+
+  folder(oid: string | null): ReadonlyMap<string, TreeEntry> {
+    if (oid === null) return new Map()
+    const known = this.#folders.get(oid)
+    if (known) return known
+    const entries = new Map(parseTree(this.#store.read(oid, 'tree').data).map(entry => [entry.name, entry]))
+    this.#folders.set(oid, entries)
+    return entries
+  }
+
   content({ mode, oid }: Entry): Buffer {
     if (mode === MODE.gitlink) return Buffer.from(`Subproject commit ${oid}\n`)
-    return this.store.read(oid, 'blob').data
+    return this.#store.read(oid, 'blob').data
+  }
+
+  hasCommit(oid: string): boolean {
+    return this.#store.has(oid)
+  }
+
+  /** A snapshot holds its commit's files alone. */
+  isAside(): boolean {
+    return false
+  }
+
+  close(): void {
+    this.#store.close()
   }
 }
 

@@ -1,4 +1,5 @@
 import type { Changes } from '@agirunner/contracts'
+import { readHead } from '../../workspace/git/head.js'
 import { hashObject, ObjectStore } from '../../workspace/git/objects.js'
 import { parseCommit } from '../../workspace/git/tree.js'
 import type { WorkTree } from './work-tree.js'
@@ -9,9 +10,6 @@ type Commit = Changes['commits'][number]
 const MAX_COMMITS = 1000
 const MAX_COMMIT_BYTES = 2 ** 20
 const MAX_MESSAGE = 16 * 1024
-const MAX_REFS_BYTES = 16 * 2 ** 20
-const MAX_HOPS = 10
-const SHA = /^[0-9a-f]{40}$/
 
 /**
  * The commits that the task's HEAD reaches and the snapshot does not have, oldest first. The task's `.git` may hold
@@ -25,40 +23,16 @@ export function readCommits(
   known: (oid: string) => boolean,
 ): { commits: Commit[]; notes: string[] } {
   try {
-    const head = readHead(tree)
+    const head = readHead((path, maxBytes) => readPlain(tree, path, maxBytes))
     return head === null ? { commits: [], notes: [] } : walk(tree, head, known)
   } catch (error) {
     return { commits: [], notes: [`the task's commits can't be read: ${(error as Error).message}`] }
   }
 }
 
-/** The commit that HEAD names; null for a branch without one. */
-function readHead(tree: WorkTree): string | null {
-  const head = readRef(tree, 'HEAD')
-  if (head === null) throw new Error('.git/HEAD is missing or no plain file')
-  let text: string = head
-  for (let hops = 0; hops < MAX_HOPS; hops += 1) {
-    if (SHA.test(text)) return text
-    const name: string | undefined = /^ref: (refs\/.+)$/.exec(text)?.[1]
-    if (name === undefined || name.split('/').some(part => part === '' || part === '.' || part === '..'))
-      break
-    const next: string | null = readRef(tree, name) ?? readPacked(tree, name)
-    if (next === null) return null
-    text = next
-  }
-  throw new Error('HEAD names no commit')
-}
-
-function readRef(tree: WorkTree, name: string): string | null {
-  const path = `.git/${Buffer.from(name).toString('latin1')}`
+function readPlain(tree: WorkTree, path: string, maxBytes: number): string | null {
   if (!tree.isReached(path) || !tree.look(path)?.isFile()) return null
-  return tree.read(path, 4096).toString('utf8').trim()
-}
-
-function readPacked(tree: WorkTree, name: string): string | null {
-  if (!tree.isReached('.git/packed-refs')) return null
-  const lines = tree.read('.git/packed-refs', MAX_REFS_BYTES).toString('utf8').split('\n')
-  return lines.find(line => line.slice(41) === name)?.slice(0, 40) ?? null
+  return tree.read(path, maxBytes).toString('utf8')
 }
 
 function walk(
@@ -66,7 +40,7 @@ function walk(
   head: string,
   known: (oid: string) => boolean,
 ): { commits: Commit[]; notes: string[] } {
-  const store = new ObjectStore('.git', MAX_COMMIT_BYTES, reader(tree))
+  const store = openCommits(tree)
   const found = new Map<string, Commit>()
   const notes: string[] = []
   try {
@@ -91,15 +65,15 @@ function walk(
   return { commits: [...found.values()].toReversed(), notes }
 }
 
-/** Reads below the task's `.git`, component by component. */
-function reader(tree: WorkTree) {
-  return {
+/** The commits of a `.git` that nobody trusts, read component by component; alternates mean nothing. */
+export function openCommits(tree: WorkTree): ObjectStore {
+  return new ObjectStore('.git', MAX_COMMIT_BYTES, {
     list: (path: string) => (tree.isReached(path) && tree.look(path)?.isDirectory() ? tree.list(path) : []),
     open: (path: string) => {
       if (!tree.isReached(path) || !tree.look(path)?.isFile()) return null
       return tree.open(path)
     },
-  }
+  })
 }
 
 function parseAuthor(line: string): Commit['author'] {

@@ -49,11 +49,13 @@ export function createChangesCapture(options: ChangesCaptureOptions = {}): Chang
     capture: async ({ plan, patchFile, signal }) => {
       const view = join(plan.slot.root, 'view')
       if (plan.layers.strategy === 'overlay_volume') await mkdir(view, { recursive: true, mode: 0o700 })
-      const { layers, base, placed } = plan
+      const { layers, base, placed, compareWith, notes } = plan
       const job: ChangesJob = {
         layers,
         view,
+        compareWith,
         commit: base.commit,
+        notes,
         placed,
         patchFile,
         slotRoot: plan.slot.root,

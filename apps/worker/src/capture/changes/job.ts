@@ -2,11 +2,12 @@ import { execFile, execFileSync } from 'node:child_process'
 import { rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Changes, TaskFailure } from '@agirunner/contracts'
-import { MAX_OBJECT_BYTES } from '../../workspace/git/fetch.js'
 import { hashObject, ObjectStore } from '../../workspace/git/objects.js'
-import type { RepositoryLayers } from '../../workspace/plan.js'
-import { BaseTree, treeAfter } from './base-tree.js'
+import { MAX_OBJECT_BYTES } from '../../workspace/git/repository.js'
+import type { RepositoryLayers, WorkspacePlan } from '../../workspace/plan.js'
+import { type BaseTree, CommitTree, treeAfter } from './base-tree.js'
 import { readCommits } from './commits.js'
+import { FolderTree } from './folder-tree.js'
 import { findRenames, writePatch } from './patch.js'
 import { Scan } from './scan.js'
 import { untouchedSince } from './scan-copy.js'
@@ -20,8 +21,11 @@ export interface ChangesJob {
   /** An empty folder to mount the merged view on. */
   readonly view: string
   readonly slotRoot: string
-  /** The base; null for an empty repository. */
+  readonly compareWith: WorkspacePlan['compareWith']
+  /** The base; null for an empty repository, or a folder without one. */
   readonly commit: string | null
+  /** What is known of the workspace before anything is compared. */
+  readonly notes: readonly string[]
   readonly placed: readonly string[]
   readonly patchFile: string
 }
@@ -40,10 +44,9 @@ export interface CapturedChanges {
  */
 export async function runChanges(job: ChangesJob): Promise<CapturedChanges> {
   const { layers } = job
-  const store = new ObjectStore(join(layers.lower, '.git'), MAX_OBJECT_BYTES)
   const unmount = layers.strategy === 'overlay_volume' ? mountView(layers, job.view) : () => undefined
   try {
-    return capture(job, store)
+    return withBase(job)
   } catch (error) {
     rmSync(job.patchFile, { force: true })
     if (error instanceof TaskFailure) throw error
@@ -52,15 +55,27 @@ export async function runChanges(job: ChangesJob): Promise<CapturedChanges> {
     })
   } finally {
     unmount()
-    store.close()
   }
 }
 
-function capture(job: ChangesJob, store: ObjectStore): CapturedChanges {
-  const base = new BaseTree(store, job.commit)
+function withBase(job: ChangesJob): CapturedChanges {
+  const base = openBase(job)
+  try {
+    return capture(job, base)
+  } finally {
+    base.close()
+  }
+}
+
+function openBase({ layers, compareWith, commit }: ChangesJob): BaseTree {
+  if (compareWith === 'folder') return new FolderTree(new WorkTree(layers.lower), commit)
+  return new CommitTree(new ObjectStore(join(layers.lower, '.git'), MAX_OBJECT_BYTES), commit)
+}
+
+function capture(job: ChangesJob, base: BaseTree): CapturedChanges {
   const tree = new WorkTree(job.layers.strategy === 'copy' ? job.layers.copy : job.view)
   const scan = scanAll(job, base, tree)
-  const { commits, notes } = readCommits(tree, oid => store.has(oid))
+  const { commits, notes } = commitsOf(job, base, tree)
   const expected = treeAfter(base, new Map(scan.changes.map(change => [change.path, change.after])))
   const common = {
     tree: expected,
@@ -68,7 +83,7 @@ function capture(job: ChangesJob, store: ObjectStore): CapturedChanges {
     commit: null,
     bundle: null,
     pushed: null,
-    notes: [...scan.notes, ...notes],
+    notes: [...job.notes, ...scan.notes, ...notes],
   }
   if (scan.changes.length === 0)
     return { changes: { files: [], insertions: 0, deletions: 0, ...common }, patch: null }
@@ -80,6 +95,12 @@ function capture(job: ChangesJob, store: ObjectStore): CapturedChanges {
   const given = treeOfPatch(job.patchFile, base)
   if (given !== expected) throw new Error(`the patch gives tree ${given}, but the work tree is ${expected}`)
   return { changes: { files, insertions, deletions, ...common }, patch }
+}
+
+/** A folder need not be a repository; one that the task makes of it is read like any other. */
+function commitsOf(job: ChangesJob, base: BaseTree, tree: WorkTree): ReturnType<typeof readCommits> {
+  if (job.compareWith === 'folder' && !tree.look('.git')) return { commits: [], notes: [] }
+  return readCommits(tree, oid => base.hasCommit(oid))
 }
 
 function scanAll({ layers, placed, slotRoot }: ChangesJob, base: BaseTree, tree: WorkTree): Scan {

@@ -5,7 +5,7 @@ import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import fc from 'fast-check'
 import { hashObject, type ObjectStore } from '../../workspace/git/objects.js'
 import { MODE, type Mode, serializeTree } from '../../workspace/git/tree.js'
-import { BaseTree, treeAfter } from './base-tree.js'
+import { type BaseTree, CommitTree, treeAfter } from './base-tree.js'
 import { decodeLine, encodeLines } from './base85.js'
 import type { Change, Entry } from './change.js'
 import { IgnoreRules } from './ignore-rules.js'
@@ -38,7 +38,7 @@ function baseOf(files: Files): BaseTree {
   const entries = [...files].map(([name, { mode, data }]) => ({ name, mode, oid: objects.add('blob', data) }))
   const tree = objects.add('tree', serializeTree(entries))
   const commit = objects.add('commit', Buffer.from(`tree ${tree}\n\nbase\n`))
-  return new BaseTree(objects as unknown as ObjectStore, commit)
+  return new CommitTree(objects as unknown as ObjectStore, commit)
 }
 
 function changesBetween(base: BaseTree, now: Files): Change[] {

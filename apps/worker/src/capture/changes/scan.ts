@@ -125,6 +125,8 @@ export class Scan {
     if (before?.mode === MODE.tree) this.gone(path, before)
     if (known && this.options.isUntouched(folder, stat)) return
     if (!before && this.#rules.ignores(path) && !this.options.tracked().files.has(path)) return
+    if (!before && this.options.base.isAside(path))
+      return this.note(`repo/${shown(path)}: was there before and ignored, so its change is left out`)
     const mode = modeOf(stat)
     if (mode === null) {
       this.note(`repo/${shown(path)}: ${kindOf(stat)}, left out`)

@@ -31,10 +31,21 @@ export interface CheckoutOptions {
 export interface CheckedOut {
   readonly entries: IndexEntry[]
   readonly trees: ReadonlyMap<string, string>
+  readonly notFetched: NotFetched
+}
+
+/** What a commit only names and a plain clone does not bring. Paths as they are shown. */
+export interface NotFetched {
+  readonly submodules: readonly string[]
+  /** Files that are git-LFS pointers. */
+  readonly lfs: readonly string[]
 }
 
 /** Room for a mount point above it: PATH_MAX is 4096. */
 const MAX_PATH = 3900
+/** A pointer of git-LFS is a text this short that starts so (its specification, version 1). */
+const LFS_MAX_BYTES = 1024
+const LFS_START = 'version https://git-lfs.github.com/spec/'
 const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = constants
 
 /**
@@ -51,6 +62,8 @@ class Checkout {
   readonly #options: CheckoutOptions
   readonly #entries: IndexEntry[] = []
   readonly #trees = new Map<string, string>()
+  readonly #submodules: string[] = []
+  readonly #lfs: string[] = []
   /** Before the index is written, so that git need not look into files that may have changed since (racy git). */
   readonly #time = Math.floor(Date.now() / 1000) - 10
   #bytes = 0
@@ -70,7 +83,8 @@ class Checkout {
       }
     }
     this.#options.progress({ files: this.#entries.length, bytes: this.#bytes })
-    return { entries: this.#entries, trees: this.#trees }
+    const notFetched = { submodules: this.#submodules, lfs: this.#lfs }
+    return { entries: this.#entries, trees: this.#trees, notFetched }
   }
 
   #read(oid: string, prefix: string): TreeEntry[] {
@@ -100,6 +114,7 @@ class Checkout {
     else if (mode !== MODE.gitlink) this.#file(at, path, oid, mode)
     else {
       this.#makeFolder(at)
+      this.#submodules.push(shown(path))
       this.#note({ path, mode, oid, size: 0, time: this.#time })
     }
   }
@@ -123,6 +138,9 @@ class Checkout {
 
   #file(at: Buffer, path: string, oid: string, mode: typeof MODE.file | typeof MODE.executable): void {
     const { data } = this.#options.store.read(oid, 'blob')
+    if (data.length < LFS_MAX_BYTES && data.toString('latin1', 0, LFS_START.length) === LFS_START) {
+      this.#lfs.push(shown(path))
+    }
     this.#bytes += data.length
     if (this.#bytes > this.#options.maxBytes) {
       throw new TaskFailure(
@@ -155,7 +173,11 @@ class Checkout {
 /** Of a path that a person is shown, in bytes: it may be as long as the server likes. */
 const MAX_SHOWN = 200
 
+const shown = (path: string) => Buffer.from(path, 'latin1').toString('utf8')
+
 function unsafe(path: string, why: string): TaskFailure {
-  const shown = JSON.stringify(Buffer.from(path.slice(0, MAX_SHOWN), 'latin1').toString('utf8'))
-  return new TaskFailure('workspace.unsafe_tree', `the repository's path ${shown} ${why}`)
+  return new TaskFailure(
+    'workspace.unsafe_tree',
+    `the repository's path ${JSON.stringify(shown(path.slice(0, MAX_SHOWN)))} ${why}`,
+  )
 }

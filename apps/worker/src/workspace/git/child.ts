@@ -1,4 +1,4 @@
 import { serveJobs } from '../children/serve.js'
-import { runEmpty, runResolve, runSnapshot } from './snapshot-job.js'
+import { runCheckout, runEmpty, runFetch, runResolve } from './snapshot-job.js'
 
-serveJobs({ resolve: runResolve, snapshot: runSnapshot, empty: runEmpty })
+serveJobs({ resolve: runResolve, fetch: runFetch, checkout: runCheckout, empty: runEmpty })

@@ -1,97 +1,194 @@
-import { createHash, randomUUID } from 'node:crypto'
-import {
-  appendFileSync,
-  chmodSync,
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  writeFileSync,
-} from 'node:fs'
-import { join } from 'node:path'
-import { TaskFailure } from '@agirunner/contracts'
+import { randomUUID } from 'node:crypto'
+import { closeSync, openSync, rmSync, writeSync } from 'node:fs'
 import git, { type HttpClient } from 'isomorphic-git'
 import { createFsFromVolume, Volume } from 'memfs'
-import { ObjectError, ObjectStore } from './objects.js'
-import { authOf, type Remote, type Resolved } from './resolve.js'
+import { walkHistory } from './history.js'
+import { ObjectError } from './objects.js'
+import { indexPack } from './pack-index.js'
+import { type BareRepository, commitNotFound, type Fetched, MAX_OBJECT_BYTES } from './repository.js'
+import { authOf, type Remote, type Wanted } from './resolve.js'
+import { withoutPack } from './side-band.js'
 
 export interface FetchOptions {
   readonly http: HttpClient
   readonly remote: Remote
-  readonly resolved: Resolved & { readonly commit: string; readonly want: string }
+  readonly wanted: Wanted
   /** Of commits; 0 means all. */
   readonly depth: number
-  /** The repository's folder; gets a `.git`. */
-  readonly dir: string
+  /** Where it goes. */
+  readonly repository: BareRepository
+  /** Told how many of a pack's objects have been read. */
   readonly received: (objects: { done: number; total: number }) => void
 }
 
-/** No single object of a repository may be larger than this, in bytes. */
-export const MAX_OBJECT_BYTES = 2 ** 30
-
-/**
- * Fetches a commit into a new repository.
- *
- * @returns the store of its objects; close it
- * @throws TaskFailure `workspace.commit_not_found` and those of the transport
- */
-export async function fetchCommit(options: FetchOptions): Promise<ObjectStore> {
-  const { dir, resolved } = options
-  makeGitFolder(dir)
-  // A server may offer only what its refs point at. Then the history of all of them holds the commit, or nothing does.
-  const attempts = [
-    () => fetchOnce(options, { singleBranch: true, ...(options.depth > 0 ? { depth: options.depth } : {}) }),
-    () => fetchOnce(options, { singleBranch: false }),
-  ]
-  for (const attempt of attempts) {
-    const refused = await attempt()
-    const store = openStore(dir)
-    if (!refused && store.has(resolved.commit)) return store
-    store.close()
-    removePacks(dir)
-  }
-  throw new TaskFailure('workspace.commit_not_found', `the repository has no commit ${resolved.commit}`)
+/** How to ask: for one object or for all branches, and what to say that we have. */
+interface Way {
+  readonly all: boolean
+  readonly depth: number
+  readonly haves: ReturnType<BareRepository['haves']>
 }
 
-/** @returns whether the server refused to give that commit */
-async function fetchOnce(
-  { http, remote, resolved, dir, received }: FetchOptions,
-  how: { singleBranch: boolean; depth?: number },
-): Promise<boolean> {
+const NOTHING: Way['haves'] = { commits: [], packs: [], shallow: [] }
+
+/**
+ * Brings a commit with its history into the repository, and of that only what is missing.
+ *
+ * @throws TaskFailure `workspace.commit_not_found` and those of the transport
+ */
+export async function fetchCommit(options: FetchOptions): Promise<Fetched> {
+  const { repository, wanted, depth } = options
+  repository.make()
+  const known = repository.find(wanted.want, wanted.commit, depth)
+  if (known) {
+    repository.touch(known)
+    return known
+  }
+  const haves = repository.haves(depth)
+  const ways: Way[] = [
+    ...(haves.commits.length > 0 ? [{ all: false, depth, haves }] : []),
+    { all: false, depth, haves: NOTHING },
+    // A server may offer only what its refs point at. Then the history of all of them holds the commit, or nothing does.
+    { all: true, depth: 0, haves: NOTHING },
+  ]
+  for (const way of ways) {
+    const answer = await fetchOnce(options, way)
+    const fetched = answer && look(options, way, answer)
+    if (fetched) {
+      repository.remember(fetched)
+      return cut(options, fetched)
+    }
+  }
+  throw commitNotFound(wanted.commit)
+}
+
+interface Answer {
+  /** The packs that hold the commit, if anything does. */
+  readonly packs: readonly string[]
+  /** What the repository then ends at, in the server's words. */
+  readonly shallow: ReadonlySet<string>
+}
+
+/** Whether all that was asked for is there now. */
+function look(
+  { repository, wanted, depth }: FetchOptions,
+  way: Way,
+  { packs, shallow }: Answer,
+): Fetched | null {
+  const store = repository.store(packs)
+  try {
+    if (!store.has(wanted.want)) return null
+    const history = walkHistory(store, wanted.commit, way.all ? 0 : depth, shallow)
+    return history && { ...wantedOf(wanted), depth: way.depth, packs, shallow: history.shallow }
+  } finally {
+    store.close()
+  }
+}
+
+/** All was fetched where only some was wanted: the snapshot shows no more than was wanted. */
+function cut({ repository, wanted, depth }: FetchOptions, fetched: Fetched): Fetched {
+  if (fetched.depth === depth) return fetched
+  return repository.find(wanted.want, wanted.commit, depth) ?? fetched
+}
+
+function wantedOf({ commit, want }: Wanted): Pick<Fetched, 'commit' | 'want'> {
+  return { commit, want }
+}
+
+/** @returns null when the server refuses to give that object */
+async function fetchOnce(options: FetchOptions, way: Way): Promise<Answer | null> {
+  const { http, remote, wanted, repository, received } = options
+  const memory = memoryRepository(remote.url, way.haves.shallow)
+  const pack = new IncomingPack(repository.incoming())
   let refused = false
-  const memory = memoryRepository(remote.url)
   const watched: HttpClient = {
     request: async request => {
-      const response = await http.request(request)
-      if (request.method === 'POST' && response.body) {
-        response.body = watchRefusal(response.body, () => {
-          refused = true
-        })
-      }
-      return response
+      if (request.method !== 'POST') return await http.request(request)
+      const body = request.body && tellHaves(request.body, way.haves.commits)
+      const response = await http.request({ ...request, ...(body ? { body } : {}) })
+      if (!response.body) return response
+      const passed = watchRefusal(response.body, () => {
+        refused = true
+      })
+      return { ...response, body: withoutPack(passed, data => pack.write(data)) }
     },
   }
   try {
-    await git.fetch({
-      fs: createFsFromVolume(memory),
-      http: watched,
-      dir: MEMORY_DIR,
-      url: remote.url,
-      remote: 'origin',
-      ref: resolved.want,
-      ...authOf(remote),
-      tags: false,
-      ...how,
-      onProgress: ({ phase, loaded, total }) => {
-        if (/^Receiving|^Resolving/.test(phase)) received({ done: loaded, total })
-      },
-    })
-  } catch (error) {
-    if (!refused) throw error
+    await git
+      .fetch({
+        fs: createFsFromVolume(memory),
+        http: watched,
+        dir: MEMORY_DIR,
+        url: remote.url,
+        remote: 'origin',
+        ref: wanted.want,
+        ...authOf(remote),
+        tags: false,
+        singleBranch: !way.all,
+        ...(way.depth > 0 ? { depth: way.depth } : {}),
+      })
+      .catch((error: unknown) => {
+        if (!refused) throw error
+      })
+    if (refused) return null
+    const name = pack.isEmpty ? null : adopt(repository, pack, way.haves.packs, received)
+    // A server may send again what we have, byte for byte.
+    const packs = [...new Set([...way.haves.packs, ...(name === null ? [] : [name])])]
+    return { packs, shallow: shallowOf(memory) }
+  } finally {
+    pack.remove()
   }
-  if (!refused) land(memory, dir)
-  return refused
+}
+
+function adopt(
+  repository: BareRepository,
+  pack: IncomingPack,
+  known: readonly string[],
+  received: FetchOptions['received'],
+): string {
+  pack.close()
+  const store = repository.store(known)
+  try {
+    const id = indexPack(pack.path, {
+      maxObjectBytes: MAX_OBJECT_BYTES,
+      progress: (done, total) => received({ done, total }),
+      known: oid => (store.has(oid) ? store.read(oid) : null),
+    })
+    return repository.adopt(pack.path, id)
+  } finally {
+    store.close()
+  }
+}
+
+/** A pack on its way to the disk. */
+class IncomingPack {
+  readonly path: string
+  #fd: number | null = null
+  #bytes = 0
+
+  constructor(path: string) {
+    this.path = path
+  }
+
+  get isEmpty(): boolean {
+    return this.#bytes === 0
+  }
+
+  write(data: Uint8Array): void {
+    this.#fd ??= openSync(this.path, 'wx', 0o600)
+    for (let written = 0; written < data.length; ) written += writeSync(this.#fd, data, written)
+    this.#bytes += data.length
+  }
+
+  close(): void {
+    if (this.#fd !== null) closeSync(this.#fd)
+    this.#fd = null
+  }
+
+  /** What was not taken over. */
+  remove(): void {
+    this.close()
+    for (const ending of ['pack', 'idx']) rmSync(this.path.replace(/pack$/, ending), { force: true })
+  }
 }
 
 const MEMORY_DIR = '/repository'
@@ -99,39 +196,57 @@ const MEMORY_DIR = '/repository'
 /**
  * The library works on a disk in memory: whatever a server makes it write, by the name of a ref or otherwise, reaches
  * nothing of ours. It writes a file for every ref that a refspec matches, so none may match: the refs are written
- * here, when the commit is there.
+ * with the snapshot, when the commit is there.
  */
-function memoryRepository(url: string): InstanceType<typeof Volume> {
+function memoryRepository(url: string, shallow: readonly string[]): InstanceType<typeof Volume> {
   const nothing = `refs/heads/${randomUUID()}`
   return Volume.fromJSON({
     [`${MEMORY_DIR}/.git/HEAD`]: 'ref: refs/heads/main\n',
     [`${MEMORY_DIR}/.git/config`]: `[remote "origin"]\n\turl = ${url}\n\tfetch = ${nothing}:${nothing}\n`,
+    ...(shallow.length > 0 ? { [SHALLOW_FILE]: shallow.map(oid => `${oid}\n`).join('') } : {}),
   })
 }
 
-/** Brings over what a fetch is for: the packs with their indexes, and where the history was cut. */
-function land(memory: InstanceType<typeof Volume>, dir: string): void {
-  const packs = '.git/objects/pack'
-  const from = `${MEMORY_DIR}/${packs}`
-  const names = memory.existsSync(from) ? memory.readdirSync(from).map(String) : []
-  for (const name of names.filter(one => one.endsWith('.pack'))) {
-    checkTrailer(memory.readFileSync(`${from}/${name}`) as Buffer)
-  }
-  for (const name of names.filter(one => /^pack-[0-9a-f]{40}\.(pack|idx)$/.test(one))) {
-    writeFileSync(join(dir, packs, name), memory.readFileSync(`${from}/${name}`))
-  }
-  const shallow = `${MEMORY_DIR}/.git/shallow`
-  if (memory.existsSync(shallow)) writeFileSync(join(dir, '.git/shallow'), memory.readFileSync(shallow))
+const SHALLOW_FILE = `${MEMORY_DIR}/.git/shallow`
+
+function shallowOf(memory: InstanceType<typeof Volume>): Set<string> {
+  if (!memory.existsSync(SHALLOW_FILE)) return new Set()
+  return new Set(
+    String(memory.readFileSync(SHALLOW_FILE, 'utf8'))
+      .split('\n')
+      .filter(line => line !== ''),
+  )
 }
 
-const TRAILER_BYTES = 20
+const DONE = Buffer.from('0009done\n')
 
-/** The library takes a pack's own word for what it is. @throws ObjectError when it is not whole */
-function checkTrailer(pack: Buffer): void {
-  const body = pack.subarray(0, -TRAILER_BYTES)
-  if (!createHash('sha1').update(body).digest().equals(pack.subarray(-TRAILER_BYTES))) {
-    throw new ObjectError('the pack is not what its trailer says')
-  }
+/** The last of what the library says that it can do; before it there is room for one more. */
+const CAPABILITY = ' ofs-delta'
+
+/**
+ * Says in a fetch request what we have. The library looks for that in the refs of its own repository, which is empty
+ * here; so the lines are put where it would have put them. With them goes that the pack may be thin, which the library
+ * can't make whole and `indexPack` can: without that word git's server sends a shallow commit with all its files,
+ * whatever we have.
+ */
+async function* tellHaves(
+  body: Iterable<Uint8Array> | AsyncIterable<Uint8Array>,
+  commits: readonly string[],
+): AsyncGenerator<Uint8Array, void, undefined> {
+  const chunks: Uint8Array[] = []
+  for await (const chunk of body) chunks.push(chunk)
+  const request = Buffer.concat(chunks)
+  const end = request.length - DONE.length
+  if (end < 0 || !request.subarray(end).equals(DONE)) throw new ObjectError('a fetch request has no end')
+  // 50 bytes: the length itself, "have ", 40 digits, a newline.
+  const haves = commits.map(oid => Buffer.from(`0032have ${oid}\n`))
+  const first = Number.parseInt(request.toString('latin1', 0, 4), 16)
+  yield Buffer.concat([mayBeThin(request.subarray(0, first)), request.subarray(first, end), ...haves, DONE])
+}
+
+function mayBeThin(line: Buffer): Buffer {
+  const text = line.toString('latin1', 4).replace(CAPABILITY, ` thin-pack${CAPABILITY}`)
+  return Buffer.from((text.length + 4).toString(16).padStart(4, '0') + text, 'latin1')
 }
 
 /** Notices the line with which a server says that it won't give a commit; isomorphic-git takes it for an empty pack. */
@@ -148,81 +263,4 @@ async function* watchRefusal(
     }
     yield chunk
   }
-}
-
-/** What `git init` makes, as far as git needs it; without hooks. */
-export function makeGitFolder(dir: string): void {
-  for (const folder of ['objects/info', 'objects/pack', 'refs/heads', 'refs/tags', 'info']) {
-    mkdirSync(join(dir, '.git', folder), { recursive: true, mode: 0o755 })
-  }
-  writeFileSync(join(dir, '.git/HEAD'), 'ref: refs/heads/main\n')
-  writeFileSync(join(dir, '.git/info/exclude'), '')
-  writeFileSync(join(dir, '.git/config'), renderConfig(null))
-}
-
-/**
- * The repository's config as git would write it, plus what makes the index stat data of a snapshot hold in every
- * container: only size and whole seconds count.
- */
-export function renderConfig(url: string | null, branch: string | null = null): string {
-  const core =
-    '[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n\tbare = false\n\tlogallrefupdates = true\n'
-  const stat = '\tcheckStat = minimal\n\ttrustctime = false\n'
-  if (url === null) return core + stat
-  const remote = `[remote "origin"]\n\turl = ${quoteConfig(url)}\n\tfetch = +refs/heads/*:refs/remotes/origin/*\n`
-  const tracking =
-    branch &&
-    `[branch ${quoteConfig(branch)}]\n\tremote = origin\n\tmerge = ${quoteConfig(`refs/heads/${branch}`)}\n`
-  return core + stat + remote + (tracking ?? '')
-}
-
-/** A value, or the name of a subsection, in a git config. */
-export function quoteConfig(value: string): string {
-  return `"${value.replaceAll('\\', '\\\\').replaceAll('"', '\\"').replaceAll('\n', '\\n')}"`
-}
-
-function openStore(dir: string): ObjectStore {
-  return new ObjectStore(join(dir, '.git'), MAX_OBJECT_BYTES)
-}
-
-function removePacks(dir: string): void {
-  const folder = join(dir, '.git/objects/pack')
-  for (const name of readdirSync(folder)) rmSync(join(folder, name))
-  rmSync(join(dir, '.git/shallow'), { force: true })
-}
-
-/**
- * Names in the repository what `git clone` would have: the branch and its remote twin, or the tag, and HEAD. What
- * isomorphic-git wrote of refs goes.
- */
-export function writeRefs(dir: string, { commit, ref, want }: FetchOptions['resolved']): string | null {
-  const at = join(dir, '.git')
-  for (const leftover of ['refs/remotes', 'FETCH_HEAD', 'packed-refs'])
-    rmSync(join(at, leftover), { recursive: true, force: true })
-  const branch = ref?.startsWith('refs/heads/') ? ref.slice('refs/heads/'.length) : null
-  const refs = new Map<string, string>()
-  if (branch !== null) {
-    refs.set(`refs/heads/${branch}`, commit)
-    refs.set(`refs/remotes/origin/${branch}`, commit)
-  } else if (ref?.startsWith('refs/tags/')) refs.set(ref, want)
-  // In packed-refs, so that a ref's name is never the path of a file.
-  const lines = [...refs].toSorted(([a], [b]) => (a < b ? -1 : 1)).map(([name, oid]) => `${oid} ${name}\n`)
-  if (lines.length > 0) writeFileSync(join(at, 'packed-refs'), `# pack-refs with: sorted \n${lines.join('')}`)
-  writeFileSync(join(at, 'HEAD'), branch === null ? `${commit}\n` : `ref: refs/heads/${branch}\n`)
-  return branch
-}
-
-/** An empty list of shallow commits makes git warn. Packs are read-only, as git leaves them. */
-export function mendObjects(dir: string): void {
-  const shallow = join(dir, '.git/shallow')
-  if (existsSync(shallow)) {
-    const text = readFileSync(shallow, 'utf8').trim()
-    if (text === '') rmSync(shallow)
-    else if (!text.endsWith('\n')) {
-      writeFileSync(shallow, text)
-      appendFileSync(shallow, '\n')
-    }
-  }
-  const packs = join(dir, '.git/objects/pack')
-  for (const name of readdirSync(packs)) chmodSync(join(packs, name), 0o444)
 }

@@ -17,6 +17,8 @@ export function hashObject(type: ObjectType, data: Uint8Array): string {
 
 /** An object that is not there, or not what it should be. */
 export class ObjectError extends Error {}
+/** An object, or a file of the repository, that is larger than may be. */
+export class ObjectSizeError extends ObjectError {}
 
 /** How a store gets at its files: the names in a folder, none when it isn't there; a file opened, null when it isn't. */
 export interface FileReader {
@@ -52,8 +54,14 @@ export class ObjectStore {
   /**
    * @param maxBytes an object larger than this is an error
    * @param reader for a repository that is not ours
+   * @param only the packs to read, without endings; all by default
    */
-  constructor(gitDir: string, maxBytes: number, reader: FileReader = TRUSTED) {
+  constructor(
+    gitDir: string,
+    maxBytes: number,
+    reader: FileReader = TRUSTED,
+    only: readonly string[] | null = null,
+  ) {
     this.#objects = join(gitDir, 'objects')
     this.#maxBytes = maxBytes
     this.#reader = reader
@@ -61,6 +69,7 @@ export class ObjectStore {
     const names = reader.list(folder)
     this.#packs = names
       .filter(name => name.endsWith('.idx') && names.includes(name.replace(/idx$/, 'pack')))
+      .filter(name => only === null || only.includes(name.slice(0, -'.idx'.length)))
       .map(name => new Pack(join(folder, name.slice(0, -4)), this, reader))
   }
 
@@ -204,7 +213,7 @@ class Pack {
       byte = next()
       size += (byte & 0x7f) * scale
     }
-    if (size > this.#store.maxBytes) throw new ObjectError('an object is too large')
+    if (size > this.#store.maxBytes) throw new ObjectSizeError('an object is too large')
     if (kind === OFS_DELTA) {
       byte = next()
       let back = byte & 0x7f
@@ -264,7 +273,7 @@ function opened(reader: FileReader, path: string): number {
 /** A whole file's bytes; closes it. */
 function readAll(fd: number, maxBytes: number): Buffer {
   try {
-    if (fstatSync(fd).size > maxBytes) throw new ObjectError('a file of the repository is too large')
+    if (fstatSync(fd).size > maxBytes) throw new ObjectSizeError('a file of the repository is too large')
     return readFileSync(fd)
   } finally {
     closeSync(fd)
@@ -285,7 +294,7 @@ export function applyDelta(base: Buffer, delta: Buffer, maxBytes: number): Buffe
   }
   if (size() !== base.length) throw new ObjectError('a delta is for another object')
   const total = size()
-  if (total > maxBytes) throw new ObjectError('an object is too large')
+  if (total > maxBytes) throw new ObjectSizeError('an object is too large')
   const result = Buffer.allocUnsafe(total)
   let filled = 0
   while (at < delta.length) {

@@ -12,6 +12,9 @@ export interface Resolved {
   readonly want: string | null
 }
 
+/** What to fetch: `Resolved` of a repository that has commits. */
+export type Wanted = Resolved & { readonly commit: string; readonly want: string }
+
 export interface Remote {
   readonly url: string
   readonly credentials: Credentials | null

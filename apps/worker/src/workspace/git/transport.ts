@@ -28,6 +28,9 @@ export interface TransportOptions {
   readonly received: (bytes: number) => void
 }
 
+/** What may go well a moment later: the way to the server failed, or the server said that it is busy. */
+export class TransientFailure extends TaskFailure {}
+
 const MAX_REDIRECTS = 5
 const REDIRECTS = new Set([301, 302, 303, 307, 308])
 
@@ -222,7 +225,7 @@ export class GitTransport {
         yield chunk
         timer = setTimeout(stalled, idleMs)
       }
-      if (!response.complete) throw broken(`${url.host} broke off its answer`)
+      if (!response.complete) throw interrupted(`${url.host} broke off its answer`)
       lines?.end()
     } catch (error) {
       throw this.#note(toTransportFailure(error as Error, url))
@@ -249,8 +252,11 @@ export function statusFailure(status: number, url: URL): TaskFailure | null {
     return new TaskFailure('workspace.auth_failed', `${where}: it wants other credentials`)
   if (status === 404 || status === 410)
     return new TaskFailure('workspace.not_found', `${where}: there is no such repository`)
-  return broken(where)
+  return BUSY.has(status) ? interrupted(where) : broken(where)
 }
+
+/** Too many requests, and what gateways say while a server restarts. */
+const BUSY = new Set([408, 429, 500, 502, 503, 504])
 
 const UNREACHABLE = new Set([
   'ENOTFOUND',
@@ -268,12 +274,14 @@ function toTransportFailure(error: Error, url: URL): TaskFailure {
     return broken(`${url.host} does not answer like a git server; ${error.message}`)
   const code = (error as NodeJS.ErrnoException).code ?? firstCode(error) ?? ''
   if (UNREACHABLE.has(code)) {
-    return new TaskFailure('workspace.remote_unreachable', `${url.host} can't be reached; ${code}`, {
+    // That there is no such name is an answer.
+    const Failure = code === 'ENOTFOUND' ? TaskFailure : TransientFailure
+    return new Failure('workspace.remote_unreachable', `${url.host} can't be reached; ${code}`, {
       cause: error,
     })
   }
   if (code === 'ETIMEDOUT') return timeout(`${url.host} did not answer; ${code}`)
-  return new TaskFailure(
+  return new TransientFailure(
     'workspace.remote_broken',
     `${url.host} broke the connection; ${code || error.message}`,
     { cause: error },
@@ -294,6 +302,7 @@ async function collect(body: AsyncIterable<Uint8Array> | Iterable<Uint8Array>): 
 }
 
 const broken = (message: string) => new TaskFailure('workspace.remote_broken', message)
-const timeout = (message: string) => new TaskFailure('workspace.timeout', message)
+const interrupted = (message: string) => new TransientFailure('workspace.remote_broken', message)
+const timeout = (message: string) => new TransientFailure('workspace.timeout', message)
 const forbidden = (message: string, hint?: string) =>
   new TaskFailure('workspace.url_forbidden', message, hint === undefined ? {} : { hint })

@@ -1,0 +1,19 @@
+import { execFile } from 'node:child_process'
+import { promisify } from 'node:util'
+
+const run = promisify(execFile)
+
+/**
+ * Removes a tree whatever a task made of it: folders without rights, paths longer than the system takes. `rm` goes
+ * by directory handles, follows no links, and stops at the border of another file system. Nothing there is success.
+ */
+export async function removeTree(path: string): Promise<void> {
+  const remove = () => run('rm', ['-rf', '--one-file-system', '--', path])
+  try {
+    await remove()
+  } catch {
+    // Without root, a folder of mode 0 can't be emptied by its own owner.
+    await run('chmod', ['-R', 'u+rwX', '--', path]).catch(() => undefined)
+    await remove()
+  }
+}
