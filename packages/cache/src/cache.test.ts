@@ -33,8 +33,8 @@ async function slot(id: string): Promise<string> {
   return `slots/${id}`
 }
 
-async function pinned(path: string, holder: string): Promise<Unpin> {
-  const unpin = await cache.entry(path).pin(holder)
+function pinned(path: string, holder: string): Unpin {
+  const unpin = cache.entry(path).pin(holder)
   if (!unpin) throw new Error(`${path} can't be pinned`)
   return unpin
 }
@@ -51,7 +51,7 @@ test('lists what is whole, last used first, with what it occupies and who uses i
   await writeFile(join(repository, 'objects/pack/pack-1.pack'), '12345')
   await writeFile(join(repository, 'meta.json'), '{"format":1,"url":"https://x","tenant":null}')
   await utimes(join(repository, 'meta.json'), 1, 1)
-  await pinned(young, await slot('a'))
+  pinned(young, await slot('a'))
   const items = await cache.list()
   expect(names(items)).toEqual(['young', 'old', 'r'])
   expect(items).toMatchObject([
@@ -68,7 +68,7 @@ test('evicts what was not used for longest, and nothing that is used', async () 
   const used = await snapshot('2', { age: 20 })
   await snapshot('3', { age: 10 })
   await snapshot('4')
-  const unpin = await pinned(used, await slot('a'))
+  const unpin = pinned(used, await slot('a'))
   expect(names((await cache.prune({ maxBytes: 250, minFreeBytes: 0 })).removed)).toEqual(['1', '3'])
   expect((await cache.prune({ maxBytes: 0, minFreeBytes: 0 })).bytes).toBe(100)
   expect(existsSync(join(used, 'repo/file'))).toBe(true)
@@ -94,7 +94,7 @@ test('touching makes it the last to go', async () => {
 
 test('a pin ends with the folder on whose behalf it is', async () => {
   const path = await snapshot('1')
-  await pinned(path, await slot('dead'))
+  pinned(path, await slot('dead'))
   expect(await cache.entry(path).evict()).toBe(false)
   await rm(join(dataDir, 'slots/dead'), { recursive: true })
   expect(await cache.entry(path).evict()).toBe(true)
@@ -104,13 +104,13 @@ test('who pins what is being evicted is told, and an eviction that died is forgo
   const path = await snapshot('1')
   const holder = await slot('a')
   await writeFile(join(path, 'evicting'), '')
-  expect(await cache.entry(path).pin(holder)).toBeNull()
+  expect(cache.entry(path).pin(holder)).toBeNull()
   expect(await readdir(join(path, 'pins'))).toEqual([])
   expect(await cache.entry(path).evict()).toBe(false)
   const longAgo = new Date(Date.now() - 3_600_000)
   await utimes(join(path, 'evicting'), longAgo, longAgo)
-  await pinned(path, holder)
-  expect(await cache.entry(join(cache.snapshots, 'r/none')).pin(holder)).toBeNull()
+  pinned(path, holder)
+  expect(cache.entry(join(cache.snapshots, 'r/none')).pin(holder)).toBeNull()
 })
 
 test('what was set aside by a process that died is removed for good', async () => {
@@ -129,7 +129,11 @@ test('nobody who was given a pin ever loses what it pins', async () => {
         .evict()
         .catch(() => false)
     const evictions = Promise.all([evict(), evict()])
-    const pins = await Promise.all(holders.map(holder => cache.entry(path).pin(holder)))
+    const pins: (Unpin | null)[] = []
+    for (const holder of holders) {
+      pins.push(cache.entry(path).pin(holder))
+      await new Promise(resolve => setImmediate(resolve))
+    }
     await evictions
     if (pins.some(unpin => unpin !== null)) expect(existsSync(join(path, 'repo/file'))).toBe(true)
   }
@@ -152,7 +156,8 @@ test('a pin between the look for pins and the removal is refused', async () => {
   const holder = await slot('a')
   let unpin: Unpin | null | undefined
   await evictWith(path, async () => {
-    unpin = await cache.entry(path).pin(holder)
+    unpin = cache.entry(path).pin(holder)
+    return await Promise.resolve()
   })
   expect(unpin).toBeNull()
 })

@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
-import { readdir, readFile, stat, statfs } from 'node:fs/promises'
+import { readFileSync } from 'node:fs'
+import { readdir, stat, statfs } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { Entry } from './entry.js'
 import { removeTree } from './remove-tree.js'
@@ -128,7 +129,7 @@ export class Cache {
     const entry = this.entry(path)
     const lastUsed = await entry.lastUsed()
     if (lastUsed === null) return null
-    const meta = await readMeta(path)
+    const meta = readMeta(path)
     const users = (await entry.holders()).length
     const bytes = meta?.bytes ?? (await packBytes(path))
     return { kind, id: idOf(kind, path), path, bytes, lastUsed, users, meta }
@@ -136,9 +137,9 @@ export class Cache {
 }
 
 /** What `meta.json` says; null when it can't be read. */
-export async function readMeta(path: string): Promise<CacheMeta | null> {
+export function readMeta(path: string): CacheMeta | null {
   try {
-    return JSON.parse(await readFile(join(path, 'meta.json'), 'utf8')) as CacheMeta
+    return JSON.parse(readFileSync(join(path, 'meta.json'), 'utf8')) as CacheMeta
   } catch {
     return null
   }

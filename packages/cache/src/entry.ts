@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
-import { lstat, mkdir, readdir, rename, rm, stat, utimes, writeFile } from 'node:fs/promises'
+import { lstatSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdir, readdir, rename, rm, stat, utimes, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { removeTree } from './remove-tree.js'
 
@@ -28,24 +29,21 @@ export class Entry {
   }
 
   /**
-   * Says that it is used from now on.
+   * Says that it is used from now on. Without leaving the thread: it is on every task's way.
    *
    * @param holder a folder below the data folder, such as `slots/<id>`
    * @returns null when it is not there, or is being evicted right now
    */
-  async pin(holder: string): Promise<Unpin | null> {
+  pin(holder: string): Unpin | null {
     const pin = join(this.path, 'pins', encodeURIComponent(holder))
     try {
-      await writeFile(pin, '', { mode: 0o600 })
+      writeFileSync(pin, '', { mode: 0o600 })
     } catch {
       return null
     }
-    const unpin = () => rm(pin, { force: true })
-    if (await this.#isBeingEvicted()) {
-      await unpin()
-      return null
-    }
-    return unpin
+    if (!this.#isBeingEvicted()) return () => rm(pin, { force: true })
+    rmSync(pin, { force: true })
+    return null
   }
 
   /** Notes that it was used now, for the order of eviction. */
@@ -66,7 +64,7 @@ export class Entry {
     const held: string[] = []
     for (const name of await readdir(folder).catch(() => [])) {
       const holder = decodeURIComponent(name)
-      if (await isThere(join(this.#dataDir, holder))) held.push(holder)
+      if (isThere(join(this.#dataDir, holder))) held.push(holder)
       else await rm(join(folder, name), { force: true })
     }
     return held
@@ -78,7 +76,7 @@ export class Entry {
     try {
       await writeFile(marker, '', { flag: 'wx', mode: 0o600 })
     } catch {
-      await removeIfAbandoned(marker)
+      removeIfAbandoned(marker)
       return false
     }
     if ((await this.holders()).length > 0) {
@@ -93,26 +91,21 @@ export class Entry {
     return true
   }
 
-  async #isBeingEvicted(): Promise<boolean> {
+  #isBeingEvicted(): boolean {
     const marker = join(this.path, 'evicting')
     // The way to the entry is looked at as well: after the rename there is neither entry nor marker.
-    if (!(await isThere(join(this.path, 'meta.json')))) return true
-    if (!(await isThere(marker))) return false
-    await removeIfAbandoned(marker)
-    return await isThere(marker)
+    if (!isThere(join(this.path, 'meta.json'))) return true
+    if (!isThere(marker)) return false
+    removeIfAbandoned(marker)
+    return isThere(marker)
   }
 }
 
-async function isThere(path: string): Promise<boolean> {
-  try {
-    await lstat(path)
-    return true
-  } catch {
-    return false
-  }
+function isThere(path: string): boolean {
+  return lstatSync(path, { throwIfNoEntry: false }) !== undefined
 }
 
-async function removeIfAbandoned(marker: string): Promise<void> {
-  const at = await lstat(marker).catch(() => null)
-  if (at && Date.now() - at.mtimeMs > MARKER_MS) await rm(marker, { force: true })
+function removeIfAbandoned(marker: string): void {
+  const at = lstatSync(marker, { throwIfNoEntry: false })
+  if (at && Date.now() - at.mtimeMs > MARKER_MS) rmSync(marker, { force: true })
 }

@@ -105,12 +105,12 @@ describe('what was fetched', () => {
 
 describe('two workers on one data folder', () => {
   test('50 tasks on one new commit are one fetch, 50 on a known one none', async () => {
-    const rooms = [fixture.room('overlay_volume'), fixture.room('overlay_volume')]
+    const [one, other] = [fixture.room('overlay_volume'), fixture.room('overlay_volume')]
     const head = await commit('shared')
     const fifty = () =>
       Promise.all(
         Array.from({ length: 50 }, (_, index) =>
-          rooms[index % 2]?.prepare(accept({ url, commit: head }), QUIET),
+          (index % 2 === 0 ? one : other).prepare(accept({ url, commit: head }), QUIET),
         ),
       )
     const before = fetches()
@@ -119,7 +119,7 @@ describe('two workers on one data folder', () => {
     const asked = fixture.server.requests.length
     plans.push(...(await fifty()))
     expect(fixture.server.requests.length).toBe(asked)
-    await Promise.all(plans.map(plan => plan?.release()))
+    await Promise.all(plans.map(plan => plan.release()))
   })
 
   test('the cache is emptied again and again while tasks come, and no task notices', async () => {

@@ -1,5 +1,15 @@
-import { lstatSync, type Stats } from 'node:fs'
-import { appendFile, chmod, chown, copyFile, mkdir, readFile, rm, writeFile } from 'node:fs/promises'
+import {
+  appendFileSync,
+  chmodSync,
+  chownSync,
+  copyFileSync,
+  lstatSync,
+  mkdirSync,
+  readFileSync,
+  type Stats,
+  writeFileSync,
+} from 'node:fs'
+import { chmod, chown, mkdir, rm, writeFile } from 'node:fs/promises'
 import { dirname, join } from 'node:path'
 import { type Task, TaskFailure } from '@agirunner/contracts'
 import { quoteConfig } from './git/git-folder.js'
@@ -36,13 +46,12 @@ const NEWLINE = 10
 const MAX_GIT_FILE_BYTES = 2 ** 20
 
 /** What the task reads of itself. Secrets are only named in it. */
-export async function writeContext(slot: Slot, task: Task): Promise<void> {
+export function writeContext(slot: Slot, task: Task): void {
   const files = { 'task.json': task, 'input.json': task.input, 'context.json': task.context }
-  await Promise.all(
-    Object.entries(files).map(([name, value]) =>
-      writeFile(join(slot.context, name), `${JSON.stringify(value, null, 2)}\n`, { mode: 0o444, flag: 'wx' }),
-    ),
-  )
+  for (const [name, value] of Object.entries(files)) {
+    const text = `${JSON.stringify(value, null, 2)}\n`
+    writeFileSync(join(slot.context, name), text, { mode: 0o444, flag: 'wx' })
+  }
 }
 
 /**
@@ -154,25 +163,20 @@ function inTheWay(file: Placing, part: string): TaskFailure {
  * are two files of the task's layer; the snapshot below stays as it is. A folder of the host may hold anything by the
  * name of `.git`, or nothing: only plain files that are there, in plain folders, are added to.
  */
-export async function personalize(
+export function personalize(
   task: Task,
   layers: RepositoryLayers,
   placed: readonly string[],
   owner: FileOwner,
-): Promise<void> {
+): void {
   const { name, email } = task.workspace.identity
   const user = `[user]\n\tname = ${quoteConfig(name)}\n\temail = ${quoteConfig(email)}\n`
-  await appendInGit('config', user, layers, owner)
+  appendInGit('config', user, layers, owner)
   const lines = placed.filter(path => !path.includes('\n')).map(path => `/${escapePattern(path)}\n`)
-  if (lines.length > 0) await appendInGit('info/exclude', lines.join(''), layers, owner)
+  if (lines.length > 0) appendInGit('info/exclude', lines.join(''), layers, owner)
 }
 
-async function appendInGit(
-  name: string,
-  text: string,
-  layers: RepositoryLayers,
-  owner: FileOwner,
-): Promise<void> {
+function appendInGit(name: string, text: string, layers: RepositoryLayers, owner: FileOwner): void {
   const path = join('.git', name)
   const folders: { folder: string; mode: number }[] = []
   for (const folder of new Set(['.git', dirname(path)])) {
@@ -184,20 +188,24 @@ async function appendInGit(
   if (!below?.isFile() || below.size > MAX_GIT_FILE_BYTES) return
   const target = join(writableSide(layers), path)
   if (layers.strategy === 'overlay_volume') {
-    for (const { folder, mode } of folders) await ensureFolder(join(layers.upper, folder), mode, owner)
-    await copyFile(join(layers.lower, path), target)
-    await give(target, owner)
+    for (const { folder, mode } of folders) ensureFolder(join(layers.upper, folder), mode, owner)
+    copyFileSync(join(layers.lower, path), target)
+    giveSync(target, owner)
   }
-  const isLineOpen = below.size > 0 && (await readFile(target)).at(-1) !== NEWLINE
-  await appendFile(target, isLineOpen ? `\n${text}` : text)
+  const isLineOpen = below.size > 0 && readFileSync(target).at(-1) !== NEWLINE
+  appendFileSync(target, isLineOpen ? `\n${text}` : text)
 }
 
 /** A plain folder in the upper layer is merged with the one below. */
-async function ensureFolder(path: string, mode: number, owner: FileOwner): Promise<void> {
+function ensureFolder(path: string, mode: number, owner: FileOwner): void {
   if (look(path)) return
-  await mkdir(path)
-  await chmod(path, mode & 0o777)
-  await give(path, owner)
+  mkdirSync(path)
+  chmodSync(path, mode & 0o777)
+  giveSync(path, owner)
+}
+
+function giveSync(path: string, owner: FileOwner): void {
+  if (isRoot()) chownSync(path, owner.uid, owner.gid)
 }
 
 /** For an ignore file: nothing of a name means anything but itself. */

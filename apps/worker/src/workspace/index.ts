@@ -1,4 +1,3 @@
-export type { CacheStatus } from './cache-keeper.js'
 export { probeStrategy } from './probe.js'
 export type { GitLimits } from './remotes.js'
 export { type EarlierArtifacts, StoredArtifacts } from './sources/earlier-artifacts.js'

@@ -1,5 +1,6 @@
 import { execFile } from 'node:child_process'
-import { chown, mkdir, writeFile } from 'node:fs/promises'
+import { chownSync, mkdirSync } from 'node:fs'
+import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import type { ContainerEngine } from '../engine/engine.js'
@@ -28,9 +29,10 @@ export async function makeLayers(
 ): Promise<RepositoryLayers> {
   if (strategy === 'copy') return await copySnapshot(slot, lower, signal)
   const [upper, work] = [join(slot.root, 'upper'), join(slot.root, 'work')]
-  await Promise.all([mkdir(upper, { mode: 0o755 }), mkdir(work, { mode: 0o700 })])
+  mkdirSync(upper, { mode: 0o755 })
+  mkdirSync(work, { mode: 0o700 })
   // The owner of the whole is the owner of the upper's root; without it git inside speaks of dubious ownership.
-  if (isRoot()) await chown(upper, owner.uid, owner.gid)
+  if (isRoot()) chownSync(upper, owner.uid, owner.gid)
   return { strategy, lower, upper, work }
 }
 

@@ -69,7 +69,7 @@ export class Repositories {
       await mkdir(join(entry.path, 'pins'), { recursive: true, mode: 0o700 })
       if ((await entry.lastUsed()) === null)
         await writeWhole(join(entry.path, 'meta.json'), { format: FORMAT, url, tenant })
-      const unpin = await entry.pin(holder)
+      const unpin = entry.pin(holder)
       if (unpin) return unpin
       // It is being evicted, which takes a moment.
       await sleep(EVICTION_LOOK_MS, signal)

@@ -1,5 +1,6 @@
 import { createHash, randomUUID } from 'node:crypto'
-import { mkdir, readdir, rename, stat, writeFile } from 'node:fs/promises'
+import { statSync } from 'node:fs'
+import { mkdir, readdir, rename, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { type Cache, type CacheMeta, readMeta, type Unpin } from '@agirunner/cache'
 import type { Owner } from '../engine/labels.js'
@@ -86,7 +87,7 @@ export class Snapshots {
    */
   async obtain(key: SnapshotKey, slot: string, build: Build, options: BuildOptions): Promise<Snapshot> {
     const path = this.#path(key)
-    const known = await this.#find(key, path, slot)
+    const known = this.#find(key, path, slot)
     if (known) {
       this.counts.hits += 1
       return known
@@ -95,7 +96,7 @@ export class Snapshots {
     // Whoever builds it has pinned it; who only waited for the build may find it evicted again, if seldom.
     for (let tries = 0; tries < MAX_BUILDS; tries += 1) {
       await this.#join(key, path, slot, build, options)
-      const found = await this.#find(key, path, slot)
+      const found = this.#find(key, path, slot)
       if (found) return found
     }
     throw new Error(`a snapshot vanished ${MAX_BUILDS} times while it was made: ${path}`)
@@ -112,11 +113,11 @@ export class Snapshots {
     }
   }
 
-  async #find(key: SnapshotKey, path: string, slot: string): Promise<Snapshot | null> {
-    const meta = await readWhole(path)
+  #find(key: SnapshotKey, path: string, slot: string): Snapshot | null {
+    const meta = readWhole(path)
     if (meta === null) return null
     const entry = this.#cache.entry(path)
-    const unpin = await entry.pin(holderOf(slot))
+    const unpin = entry.pin(holderOf(slot))
     if (unpin === null) return null
     void entry.touch()
     return { key, repo: join(path, 'repo'), notFetched: meta.notFetched, unpin }
@@ -179,7 +180,7 @@ export class Snapshots {
     options: BuildOptions,
   ): Promise<void> {
     // Another worker may have been quicker to the lock.
-    if ((await readWhole(path)) !== null) return
+    if (readWhole(path) !== null) return
     const holder = `${STAGING}/${this.#worker.host}.${this.#worker.worker}.${randomUUID()}`
     const staging = join(this.#dataDir, holder)
     await this.#keeper.makeRoom()
@@ -190,7 +191,7 @@ export class Snapshots {
       options.signal.throwIfAborted()
       await writeFile(join(staging, 'meta.json'), JSON.stringify(metaOf(key, made)))
       // Published in use, so that no eviction comes between.
-      await this.#cache.entry(staging).pin(holderOf(slot))
+      this.#cache.entry(staging).pin(holderOf(slot))
       await this.#publish(staging, path)
       this.#keeper.soon()
     } finally {
@@ -205,7 +206,7 @@ export class Snapshots {
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException
       if (code !== 'ENOTEMPTY' && code !== 'EEXIST' && code !== 'ENOTDIR') throw error
-      if ((await readWhole(path)) !== null) return
+      if (readWhole(path) !== null) return
       // What is broken is set aside; a build that is still in use keeps its files until then.
       const aside = `${staging}.aside`
       await rename(path, aside)
@@ -228,13 +229,11 @@ function metaOf({ url, tenant, commit, ref, depth, uid }: SnapshotKey, made: Che
   return { format: FORMAT, url, tenant, commit, ref, depth, uid, ...made }
 }
 
-async function readWhole(path: string): Promise<SnapshotMeta | null> {
+function readWhole(path: string): SnapshotMeta | null {
   try {
-    const meta = (await readMeta(path)) as SnapshotMeta | null
+    const meta = readMeta(path) as SnapshotMeta | null
     if (meta?.format !== FORMAT) return null
-    const parts = await Promise.all(
-      ['repo/.git/HEAD', 'repo/.git/config', 'pins'].map(part => stat(join(path, part))),
-    )
+    const parts = ['repo/.git/HEAD', 'repo/.git/config', 'pins'].map(part => statSync(join(path, part)))
     return parts.every(part => part.isDirectory() || part.size > 0) ? meta : null
   } catch {
     return null

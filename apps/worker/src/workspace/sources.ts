@@ -76,17 +76,13 @@ export class Sources {
   #buildOf({ remote, tenant, wanted, depth, owner }: CommitJob): Build {
     return async (dir, holder, { signal, progress }) => {
       const { url } = remote
-      return await this.#repositories.use(
-        { url, tenant },
-        holder,
-        signal,
-        async ({ dir: repository, once }) => {
-          const watch = { signal, progress }
-          const fetch = () => this.#remotes.fetch({ remote, wanted, depth, repository }, watch)
-          const fetched = await once(wanted.commit, depth, signal, fetch)
-          return await this.#remotes.checkOut({ url, wanted, fetched, repository, dir, owner }, watch)
-        },
-      )
+      return await this.#repositories.use({ url, tenant }, holder, signal, async opened => {
+        const watch = { signal, progress }
+        const repository = opened.dir
+        const fetch = () => this.#remotes.fetch({ remote, wanted, depth, repository }, watch)
+        const fetched = await opened.once(wanted.commit, depth, signal, fetch)
+        return await this.#remotes.checkOut({ url, wanted, fetched, repository, dir, owner }, watch)
+      })
     }
   }
 

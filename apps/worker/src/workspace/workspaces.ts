@@ -150,15 +150,21 @@ class WorkspaceRoom implements Workspaces {
     const { strategy, engine, owner: worker } = this.#options
     const owner = ownerFor(task.environment.profile)
     const layers = await makeLayers(strategy, slot, lower.repo, owner, signal)
-    await writeContext(slot, task)
-    const placings = [...files, ...placingsOf(task.workspace.files)]
-    const placed = await placeFiles(placings, slot, layers, owner)
-    // What the task may only read is shown as it is.
-    if (!readOnly) await personalize(task, layers, placed, owner)
-    signal.throwIfAborted()
-    const mount = await makeMount(engine, worker, slot, layers)
-    signal.throwIfAborted()
-    return { layers, mount, placed }
+    // The engine makes the volume, which it looks into only when it mounts it, while we write what goes into it.
+    const mounting = makeMount(engine, worker, slot, layers)
+    try {
+      writeContext(slot, task)
+      const placings = [...files, ...placingsOf(task.workspace.files)]
+      const placed = await placeFiles(placings, slot, layers, owner)
+      // What the task may only read is shown as it is.
+      if (!readOnly) personalize(task, layers, placed, owner)
+      const mount = await mounting
+      signal.throwIfAborted()
+      return { layers, mount, placed }
+    } finally {
+      // A volume that comes after its removal would stay.
+      await mounting.catch(() => undefined)
+    }
   }
 
   /** The volume first: a mounted layer must not lose its files. */
