@@ -2,7 +2,9 @@ export { connectEngine } from './engine.js'
 export { type EventuallyOptions, eventually } from './eventually.js'
 export { type GitOptions, git } from './git.js'
 export { type GitRequest, type GitServer, type GitServerOptions, serveGit } from './git-server.js'
+export { type Asked, type HostileGit, type HostileKind, serveHostileGit } from './hostile/server.js'
 export { expectNoLeaks, type LeakOptions, leaks } from './leaks.js'
+export { type ProcessInfo, processTree } from './processes.js'
 export {
   type PrivateRedis,
   removeQueue,
@@ -11,6 +13,7 @@ export {
   type TestRedis,
   uniqueQueue,
 } from './redis.js'
+export { dumpRedis } from './redis-dump.js'
 export {
   createRepository,
   type FileContent,
@@ -20,4 +23,5 @@ export {
   type RepositoryBuilder,
   type RepositoryOptions,
 } from './repository.js'
+export { findSecret, type SecretForm, secretForms } from './secret-search.js'
 export { startWorker, type TestWorker, type TestWorkerOptions, type WorkerExit } from './worker.js'

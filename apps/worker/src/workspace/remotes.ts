@@ -1,7 +1,10 @@
+import { randomUUID } from 'node:crypto'
+import { mkdir } from 'node:fs/promises'
+import { join } from 'node:path'
 import type { GitRemoteSource } from '@agirunner/contracts'
 import { type Share, SharedWork } from '../support/shared-work.js'
 import { ChildPool } from './children/pool.js'
-import type { Fetched } from './git/repository.js'
+import { type Fetched, incomingFolder } from './git/repository.js'
 import type { Remote, Resolved, Wanted } from './git/resolve.js'
 import type {
   CheckoutJob,
@@ -11,6 +14,7 @@ import type {
   RemoteJob,
   ResolveJob,
 } from './git/snapshot-job.js'
+import { removeTree } from './remove-tree.js'
 import { type FileOwner, isRoot } from './slots.js'
 
 /** How long git may take, in milliseconds, and how much it may bring. */
@@ -85,8 +89,15 @@ export class Remotes {
     job: { remote: Remote; wanted: Wanted; depth: number; repository: string },
     watch: Watch,
   ): Promise<Fetched> {
-    const full: FetchJob = { ...job, ...this.#job(job.remote) }
-    return await this.#pool.run<Fetched>('fetch', full, { ...watch, deadlineMs: this.#limits.totalMs })
+    const incoming = join(incomingFolder(job.repository), randomUUID())
+    await mkdir(incoming, { recursive: true })
+    try {
+      const full: FetchJob = { ...job, ...this.#job(job.remote), incoming }
+      return await this.#pool.run<Fetched>('fetch', full, { ...watch, deadlineMs: this.#limits.totalMs })
+    } finally {
+      // A child that is killed leaves what it had; without its folder it can't add to that.
+      await removeTree(incoming)
+    }
   }
 
   /** Checks out what was fetched into an empty folder. */

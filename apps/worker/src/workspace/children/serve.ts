@@ -7,6 +7,9 @@ export type Handler = (input: never, progress: Progress) => Promise<unknown>
 /** At most four progress messages a second leave a child. In milliseconds. */
 const PROGRESS_MS = 250
 
+/** What a message may hold goes to Redis and to the board; part of it may be a server's or a repository's own words. */
+const MAX_MESSAGE = 4000
+
 /**
  * The child's side of a pool: runs the jobs that the parent sends, and ends with it. What a job throws as a
  * TaskFailure arrives there as one.
@@ -29,10 +32,11 @@ async function answer(job: JobMessage, handlers: Readonly<Record<string, Handler
 
 function describe(id: number, error: unknown): AnswerMessage {
   if (error instanceof TaskFailure) {
-    return { id, type: 'failed', failure: { code: error.code, message: error.message, hint: error.hint } }
+    const message = error.message.slice(0, MAX_MESSAGE)
+    return { id, type: 'failed', failure: { code: error.code, message, hint: error.hint } }
   }
   const message = error instanceof Error ? (error.stack ?? error.message) : String(error)
-  return { id, type: 'crashed', message }
+  return { id, type: 'crashed', message: message.slice(0, MAX_MESSAGE) }
 }
 
 function throttled(id: number): Progress {

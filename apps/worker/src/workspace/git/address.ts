@@ -1,4 +1,5 @@
-import { BlockList, isIP } from 'node:net'
+import { lookup as resolveName } from 'node:dns'
+import { BlockList, isIP, type LookupFunction } from 'node:net'
 
 /** Where clouds hand out a machine's own credentials. Refused whatever the operator allows. */
 const METADATA = new BlockList()
@@ -54,4 +55,21 @@ function embeddedV4(address: string): string | null {
   if (!match) return null
   const [high, low] = [Number.parseInt(match[1] ?? '', 16), Number.parseInt(match[2] ?? '', 16)]
   return [high >> 8, high & 255, low >> 8, low & 255].join('.')
+}
+
+/** Resolves as the system does and refuses the whole name when any of its addresses may not be reached. */
+export function checkedLookup(check: (address: string) => void): LookupFunction {
+  return (host, options, callback) => {
+    resolveName(host, { ...options, all: true }, (error, addresses) => {
+      if (error) return callback(error, '', 0)
+      try {
+        for (const { address } of addresses) check(address)
+      } catch (refused) {
+        return callback(refused as Error, '', 0)
+      }
+      const [first] = addresses
+      if (options.all) callback(null, addresses as never)
+      else callback(null, first?.address ?? '', first?.family ?? 4)
+    })
+  }
 }

@@ -94,7 +94,7 @@ class Checkout {
       const path = prefix + entry.name
       const why = unsafeEntry(entry) ?? (names.has(entry.name) ? 'is there twice' : null)
       if (why) throw unsafe(path, why)
-      if (path.length > MAX_PATH) throw unsafe(path.slice(0, 200), `is longer than ${MAX_PATH} bytes`)
+      if (path.length > MAX_PATH) throw unsafe(path, `is longer than ${MAX_PATH} bytes`)
       names.add(entry.name)
     }
     if (this.#entries.length + this.#trees.size + entries.length > this.#options.maxFiles) {
@@ -170,11 +170,14 @@ class Checkout {
   }
 }
 
+/** Of a path that a person is shown, in bytes: it may be as long as the server likes. */
+const MAX_SHOWN = 200
+
 const shown = (path: string) => Buffer.from(path, 'latin1').toString('utf8')
 
 function unsafe(path: string, why: string): TaskFailure {
   return new TaskFailure(
     'workspace.unsafe_tree',
-    `the repository's path ${JSON.stringify(shown(path))} ${why}`,
+    `the repository's path ${JSON.stringify(shown(path.slice(0, MAX_SHOWN)))} ${why}`,
   )
 }

@@ -1,5 +1,6 @@
-import { ObjectError, type ObjectStore } from './objects.js'
-import { parseCommit } from './tree.js'
+import { TaskFailure } from '@agirunner/contracts'
+import type { ObjectStore } from './objects.js'
+import { parseCommit, parseTag } from './tree.js'
 
 /** How much of a commit's history is there. */
 export interface History {
@@ -15,6 +16,7 @@ export interface History {
  * @param depth in generations; 0 is all of them
  * @param cut commits whose parents the server said it would not give, so that they may be missing
  * @returns null when a commit is missing
+ * @throws TaskFailure `workspace.commit_not_found` when it is no commit; ObjectError when one behind it is none
  */
 export function walkHistory(
   store: ObjectStore,
@@ -29,7 +31,7 @@ export function walkHistory(
     const next: string[] = []
     for (const oid of generation) {
       if (!store.has(oid)) return null
-      const { parents } = parseCommit(readCommit(store, oid))
+      const { parents } = level === 1 ? readAskedCommit(store, oid) : readCommit(store, oid)
       const isCut = cut.has(oid) && parents.some(parent => !store.has(parent))
       if (parents.length > 0 && (level === depth || isCut)) {
         shallow.push(oid)
@@ -44,8 +46,14 @@ export function walkHistory(
   return { commits: seen.size, shallow: shallow.toSorted() }
 }
 
-function readCommit(store: ObjectStore, oid: string): Buffer {
-  const object = store.read(oid)
-  if (object.type !== 'commit') throw new ObjectError(`object ${oid} is a ${object.type}, not a commit`)
-  return object.data
+/** The commit that a task asked for. @throws TaskFailure `workspace.commit_not_found` when the object is something else */
+export function readAskedCommit(store: ObjectStore, oid: string): ReturnType<typeof parseCommit> {
+  const { type, data } = store.read(oid)
+  if (type === 'commit') return parseCommit(data)
+  const what = type === 'tag' ? `tag of a ${parseTag(data).type}` : type
+  throw new TaskFailure('workspace.commit_not_found', `${oid} is a ${what}, not a commit`)
+}
+
+function readCommit(store: ObjectStore, oid: string): ReturnType<typeof parseCommit> {
+  return parseCommit(store.read(oid, 'commit').data)
 }

@@ -37,6 +37,9 @@ const MAX_HAVES = 16
 const ABANDONED_MS = 24 * 3600 * 1000
 const PACK_NAME = /^pack-[0-9a-f]{40}$/
 
+/** Where fetches into a bare repository put what is not whole yet. */
+export const incomingFolder = (repository: string) => join(repository, 'incoming')
+
 /**
  * The bare repository that keeps what was fetched from one remote: `objects/pack` with the packs as they came, and
  * `fetched/<want>-<depth>.json` with what they are good for. Everything in it is written aside and renamed, so that
@@ -44,9 +47,12 @@ const PACK_NAME = /^pack-[0-9a-f]{40}$/
  */
 export class BareRepository {
   readonly #dir: string
+  readonly #incoming: string
 
-  constructor(dir: string) {
+  /** @param incoming a folder for what is not whole yet; needed to add something */
+  constructor(dir: string, incoming = incomingFolder(dir)) {
     this.#dir = dir
+    this.#incoming = incoming
   }
 
   /** Makes what is missing of it. */
@@ -60,12 +66,12 @@ export class BareRepository {
     this.#sweep()
   }
 
-  /** No fetch takes this long: what is still here was left by one that was killed. */
+  /** No fetch takes this long: what is still here was left by a worker that was killed. */
   #sweep(): void {
-    const folder = join(this.#dir, 'incoming')
+    const folder = incomingFolder(this.#dir)
     for (const name of readdirSync(folder)) {
       if (Date.now() - modifiedAt(join(folder, name)) > ABANDONED_MS)
-        rmSync(join(folder, name), { force: true })
+        rmSync(join(folder, name), { recursive: true, force: true })
     }
   }
 
@@ -75,7 +81,7 @@ export class BareRepository {
 
   /** A path for a pack that comes in. */
   incoming(): string {
-    return join(this.#dir, 'incoming', `${randomUUID()}.pack`)
+    return join(this.#incoming, `${randomUUID()}.pack`)
   }
 
   /** The objects of some packs. Close it. */
@@ -127,7 +133,7 @@ export class BareRepository {
 
   /** Notes what was fetched. */
   remember(fetched: Fetched): void {
-    const draft = join(this.#dir, 'incoming', `${randomUUID()}.json`)
+    const draft = join(this.#incoming, `${randomUUID()}.json`)
     writeFileSync(draft, JSON.stringify(fetched))
     renameSync(draft, this.#record(fetched.want, fetched.depth))
   }

@@ -1,5 +1,6 @@
 import { TaskFailure } from '@agirunner/contracts'
 import git, { type HttpClient, type ServerRef } from 'isomorphic-git'
+import type { Credentials } from './credentials.js'
 
 /** What to check out. */
 export interface Resolved {
@@ -16,7 +17,7 @@ export type Wanted = Resolved & { readonly commit: string; readonly want: string
 
 export interface Remote {
   readonly url: string
-  readonly credentials: { readonly username: string; readonly password: string } | null
+  readonly credentials: Credentials | null
 }
 
 const SHA = /^[0-9a-f]{40}$/
@@ -30,17 +31,10 @@ export function authOf({ credentials }: Remote) {
 /**
  * Finds the commit that `ref` names at the remote now: as full ref, branch, tag or SHA; its default branch for null.
  *
- * @throws TaskFailure `workspace.ref_not_found`
+ * @throws TaskFailure `workspace.ref_not_found`, `workspace.remote_broken`
  */
 export async function resolveRef(http: HttpClient, remote: Remote, ref: string | null): Promise<Resolved> {
-  const refs = await git.listServerRefs({
-    http,
-    url: remote.url,
-    ...authOf(remote),
-    protocolVersion: 2,
-    symrefs: true,
-    peelTags: true,
-  })
+  const refs = await listRefs(http, remote)
   const byName = new Map(refs.map(found => [found.ref, found]))
   if (ref === null) return defaultOf(byName)
   if (refs.length === 0) throw refNotFound(`the repository is empty, so it has no "${ref}"`)
@@ -50,6 +44,40 @@ export async function resolveRef(http: HttpClient, remote: Remote, ref: string |
   if (SHA.test(sha)) return { commit: sha, ref: null, want: sha }
   if (SHORT_SHA.test(sha)) return byPrefix(sha, refs)
   throw refNotFound(`"${ref}" is neither a ref, a branch, a tag nor a commit of the repository`)
+}
+
+/** What the server offers, without what can be no ref: git passes those over as well. */
+async function listRefs(http: HttpClient, remote: Remote): Promise<ServerRef[]> {
+  const refs = await git.listServerRefs({
+    http,
+    url: remote.url,
+    ...authOf(remote),
+    protocolVersion: 2,
+    symrefs: true,
+    peelTags: true,
+  })
+  // Ids become the names of folders.
+  if (refs.some(({ oid, peeled }) => !SHA.test(oid) || !SHA.test(peeled ?? oid))) {
+    throw new TaskFailure(
+      'workspace.remote_broken',
+      `${new URL(remote.url).host} lists refs without valid ids`,
+    )
+  }
+  return refs.filter(({ ref }) => isRefName(ref))
+}
+
+/** What no part of a ref's name may be (git-check-ref-format). */
+const NO_PART = /^$|^\.|\.lock$|\.$/
+/** What no disk holds as a file's name, `.lock` added. */
+const MAX_PART_BYTES = 250
+/** Control characters, the blank and `~`, by what is left without them; and what git reads as something else. */
+const NOWHERE = /[^!-}\u0080-\u{10ffff}]|[\^:?*[\\]|\.\.|@\{/u
+const MAX_REF_BYTES = 1024
+
+/** Whether git takes it for the name of a ref. */
+function isRefName(name: string): boolean {
+  if (name === '@' || Buffer.byteLength(name) > MAX_REF_BYTES || NOWHERE.test(name)) return false
+  return !name.split('/').some(part => NO_PART.test(part) || Buffer.byteLength(part) > MAX_PART_BYTES)
 }
 
 function defaultOf(refs: ReadonlyMap<string, ServerRef>): Resolved {
@@ -67,7 +95,7 @@ function resolvedAs(found: ServerRef, refs: ReadonlyMap<string, ServerRef>): Res
 
 /** The branch that HEAD is. Servers that don't say which: the one of the usual names that is at the same commit. */
 function headTarget(head: ServerRef, refs: ReadonlyMap<string, ServerRef>): string | null {
-  if (head.target !== undefined) return head.target
+  if (head.target !== undefined && isRefName(head.target)) return head.target
   const usual = ['refs/heads/main', 'refs/heads/master']
   return usual.find(name => refs.get(name)?.oid === head.oid) ?? null
 }

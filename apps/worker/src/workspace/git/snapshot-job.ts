@@ -5,20 +5,21 @@ import { Errors, type HttpClient } from 'isomorphic-git'
 import type { Progress } from '../children/serve.js'
 import { diskFull, isDiskFull } from '../disk-full.js'
 import { checkOut, type NotFetched } from './checkout.js'
+import { type Credentials, withoutSecrets } from './credentials.js'
 import { fetchCommit } from './fetch.js'
 import { linkPacks, makeGitFolder, renderConfig, writeRefs, writeShallow } from './git-folder.js'
+import { readAskedCommit } from './history.js'
 import { writeIndex } from './index-file.js'
-import { ObjectError, ObjectSizeError, type ObjectStore } from './objects.js'
+import { ObjectError, ObjectSizeError } from './objects.js'
 import { BareRepository, type Fetched } from './repository.js'
 import { type Remote, type Resolved, resolveRef, type Wanted } from './resolve.js'
 import { withRetries } from './retry.js'
 import { GitTransport, statusFailure, type TransportOptions } from './transport.js'
-import { parseCommit, parseTag } from './tree.js'
 
 /** What every job against a remote needs. */
 export interface RemoteJob {
   readonly remote: Remote
-  readonly transport: Omit<TransportOptions, 'received'>
+  readonly transport: Omit<TransportOptions, 'received' | 'credentials'>
   /** How long broken connections are tried again, in milliseconds from the job's start. */
   readonly retryMs: number
 }
@@ -32,6 +33,8 @@ export interface FetchJob extends RemoteJob {
   readonly depth: number
   /** The folder of the remote's bare repository. */
   readonly repository: string
+  /** A folder of this fetch's own, on the same disk; whoever gave it removes it. */
+  readonly incoming: string
 }
 
 export interface CheckoutJob {
@@ -74,7 +77,7 @@ export async function runResolve(job: ResolveJob, progress: Progress): Promise<R
 /** Brings a commit into the remote's bare repository, unless it is there. @throws TaskFailure `workspace.*` */
 export async function runFetch(job: FetchJob, progress: Progress): Promise<Fetched> {
   const { remote, wanted, depth } = job
-  const repository = new BareRepository(job.repository)
+  const repository = new BareRepository(job.repository, job.incoming)
   const fetched = { receivedObjects: 0, totalObjects: 0, bytes: 0 }
   const tell = () => progress({ stage: 'fetch', ...fetched })
   const arrived = (bytes: number) => {
@@ -100,7 +103,7 @@ export async function runCheckout(job: CheckoutJob, progress: Progress): Promise
   writeShallow(dir, fetched.shallow)
   const store = repository.store(fetched.packs)
   try {
-    const { tree } = readCommit(store, wanted.commit)
+    const { tree } = readAskedCommit(store, wanted.commit)
     const branch = writeRefs(dir, wanted)
     const done = { files: 0, bytes: 0 }
     const { entries, trees, notFetched } = checkOut(tree, {
@@ -147,20 +150,6 @@ export async function runEmpty({ dir, url, owner }: EmptyJob): Promise<CheckoutR
   return { bytes: occupied([], 8), notFetched: { submodules: [], lfs: [] } }
 }
 
-/** @throws TaskFailure `workspace.commit_not_found` when the object is something else */
-function readCommit(store: ObjectStore, oid: string) {
-  const object = store.read(oid)
-  if (object.type === 'tag') {
-    throw new TaskFailure(
-      'workspace.commit_not_found',
-      `${oid} is a tag of a ${parseTag(object.data).type}, not a commit`,
-    )
-  }
-  if (object.type !== 'commit')
-    throw new TaskFailure('workspace.commit_not_found', `${oid} is a ${object.type}, not a commit`)
-  return parseCommit(object.data)
-}
-
 /**
  * The `.git` folder and the root belong to the task's user as well, or git speaks of dubious ownership. Packs don't:
  * nobody may write them, and a changed owner would copy a whole pack into the task's own layer.
@@ -183,11 +172,11 @@ async function withTransport<T>(
   work: (http: HttpClient) => Promise<T>,
 ): Promise<T> {
   return await withRetries({ budgetMs: job.retryMs, progress }, async () => {
-    const transport = new GitTransport({ ...job.transport, received })
+    const transport = new GitTransport({ ...job.transport, received, credentials: job.remote.credentials })
     try {
       return await Promise.race([work({ request: transport.request }), transport.failed])
     } catch (error) {
-      throw transport.failure ?? asFailure(error, new URL(job.remote.url))
+      throw transport.failure ?? asFailure(error, new URL(job.remote.url), job.remote.credentials)
     } finally {
       transport.close()
     }
@@ -195,7 +184,7 @@ async function withTransport<T>(
 }
 
 /** What the library throws, as a failure of the contract: whatever it can't read is the remote's fault. */
-function asFailure(error: unknown, url: URL): unknown {
+function asFailure(error: unknown, url: URL, credentials: Credentials | null = null): unknown {
   if (error instanceof TaskFailure) return error
   if (error instanceof Errors.HttpError) return statusFailure(error.data.statusCode, url) ?? error
   if (error instanceof Errors.UserCanceledError) {
@@ -205,10 +194,10 @@ function asFailure(error: unknown, url: URL): unknown {
     return new TaskFailure('workspace.too_large', `${url.host}: ${error.message}`)
   const broken = isLibraryError(error) || error instanceof ObjectError
   if (!broken && isSystemError(error)) return isDiskFull(error) ? diskFull(error) : error
-  const said = error instanceof Error ? error.message.slice(0, 300) : String(error)
+  const said = withoutSecrets(error instanceof Error ? error.message : String(error), credentials)
   return new TaskFailure(
     'workspace.remote_broken',
-    `${url.host} does not answer like a git server; ${said}`,
+    `${url.host} does not answer like a git server; ${said.slice(0, 300)}`,
     { cause: error },
   )
 }

@@ -1,4 +1,3 @@
-import { lookup as resolveName } from 'node:dns'
 import {
   Agent as HttpAgent,
   request as httpRequest,
@@ -6,10 +5,12 @@ import {
   type RequestOptions,
 } from 'node:http'
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https'
-import { isIP, type LookupFunction } from 'node:net'
+import { isIP } from 'node:net'
 import { TaskFailure } from '@agirunner/contracts'
 import type { GitHttpRequest, GitHttpResponse } from 'isomorphic-git'
-import { kindOf } from './address.js'
+import { checkedLookup, kindOf } from './address.js'
+import { type Credentials, dropCredentials, sharesCredentials, withoutSecrets } from './credentials.js'
+import { LineError, LineWatch } from './pkt-lines.js'
 
 export interface TransportOptions {
   /** Whether loopback, private and link-local hosts may be asked. */
@@ -21,6 +22,8 @@ export interface TransportOptions {
   readonly idleMs: number
   /** Over all answers. */
   readonly maxBytes: number
+  /** What nobody may be told when the server says it. */
+  readonly credentials: Credentials | null
   /** Told how many bytes have come so far. */
   readonly received: (bytes: number) => void
 }
@@ -72,30 +75,39 @@ export class GitTransport {
     const method = request.method ?? 'GET'
     const body = request.body ? await collect(request.body) : null
     const headers = { ...request.headers }
+    const asked = new URL(request.url)
     let url = new URL(this.#relocate(request.url))
+    // Also where an earlier redirect led: the credentials are for the address that the task names.
+    if (!sharesCredentials(asked, url)) dropCredentials(headers)
     for (let hops = 0; hops <= MAX_REDIRECTS; hops += 1) {
       const response = await this.#send(url, method, headers, body)
       const { statusCode = 0, headers: got } = response
       if (!REDIRECTS.has(statusCode) || got.location === undefined)
-        return this.#toResponse(url, method, response)
-      response.resume()
-      url = this.#redirect(url, method, got.location, headers)
+        return this.#toResponse(url, method, response, this.#watch(body))
+      response.destroy()
+      url = this.#redirect(url, method, got.location)
+      if (!sharesCredentials(asked, url)) dropCredentials(headers)
       this.#remember(request.url, url)
     }
     throw broken(`${url.host} redirects without end`)
   }
 
+  #watch(body: Buffer | null): LineWatch {
+    const isFetch = body !== null && !body.subarray(0, 64).includes('command=ls-refs')
+    return new LineWatch(isFetch, text => withoutSecrets(text, this.#options.credentials))
+  }
+
   /** Where a redirect leads, if it may. An answer to a POST is never redirected by an honest git server. */
-  #redirect(from: URL, method: string, location: string, headers: Record<string, string>): URL {
+  #redirect(from: URL, method: string, location: string): URL {
     if (!URL.canParse(location, from.href)) throw broken(`${from.host} redirects to no address`)
     const to = new URL(location, from)
     to.username = ''
     to.password = ''
     if (method !== 'GET') throw broken(`${from.host} redirects a fetch`)
-    if (!/^https?:$/.test(to.protocol)) throw forbidden(`${from.host} redirects to ${to.protocol}`)
+    if (!/^https?:$/.test(to.protocol))
+      throw forbidden(`${from.host} redirects to ${to.protocol.slice(0, 20)}`)
     if (from.protocol === 'https:' && to.protocol === 'http:')
       throw forbidden(`${from.host} redirects from https to http`)
-    if (to.origin !== from.origin) delete headers.Authorization
     return to
   }
 
@@ -170,7 +182,7 @@ export class GitTransport {
     }
   }
 
-  #toResponse(url: URL, method: string, response: IncomingMessage): GitHttpResponse {
+  #toResponse(url: URL, method: string, response: IncomingMessage, lines: LineWatch): GitHttpResponse {
     const failure = statusFailure(response.statusCode ?? 0, url)
     if (failure && response.statusCode !== 401) {
       response.destroy()
@@ -185,11 +197,16 @@ export class GitTransport {
       statusCode: response.statusCode ?? 0,
       statusMessage: response.statusMessage ?? '',
       headers,
-      body: this.#read(response, url),
+      // What comes with a refusal is a page for people.
+      body: this.#read(response, url, failure ? null : lines),
     }
   }
 
-  async *#read(response: IncomingMessage, url: URL): AsyncGenerator<Uint8Array, void, undefined> {
+  async *#read(
+    response: IncomingMessage,
+    url: URL,
+    lines: LineWatch | null,
+  ): AsyncGenerator<Uint8Array, void, undefined> {
     const { idleMs, maxBytes, received } = this.#options
     const stalled = () => response.destroy(timeout(`${url.host} sent nothing for ${idleMs / 1000} s`))
     let timer = setTimeout(stalled, idleMs)
@@ -204,10 +221,12 @@ export class GitTransport {
             `${url.host} sent more than the ${maxBytes} bytes allowed`,
           )
         }
+        lines?.push(chunk)
         yield chunk
         timer = setTimeout(stalled, idleMs)
       }
       if (!response.complete) throw interrupted(`${url.host} broke off its answer`)
+      lines?.end()
     } catch (error) {
       throw this.#note(toTransportFailure(error as Error, url))
     } finally {
@@ -222,23 +241,6 @@ export class GitTransport {
       this.#fail(error)
     }
     return error
-  }
-}
-
-/** Resolves as the system does and refuses the whole name when any of its addresses may not be reached. */
-function checkedLookup(check: (address: string) => void): LookupFunction {
-  return (host, options, callback) => {
-    resolveName(host, { ...options, all: true }, (error, addresses) => {
-      if (error) return callback(error, '', 0)
-      try {
-        for (const { address } of addresses) check(address)
-      } catch (refused) {
-        return callback(refused as Error, '', 0)
-      }
-      const [first] = addresses
-      if (options.all) callback(null, addresses as never)
-      else callback(null, first?.address ?? '', first?.family ?? 4)
-    })
   }
 }
 
@@ -268,6 +270,8 @@ const UNREACHABLE = new Set([
 
 function toTransportFailure(error: Error, url: URL): TaskFailure {
   if (error instanceof TaskFailure) return error
+  if (error instanceof LineError)
+    return broken(`${url.host} does not answer like a git server; ${error.message}`)
   const code = (error as NodeJS.ErrnoException).code ?? firstCode(error) ?? ''
   if (UNREACHABLE.has(code)) {
     // That there is no such name is an answer.
