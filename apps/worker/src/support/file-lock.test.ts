@@ -60,11 +60,16 @@ test('is taken over from a process that is gone, by one only', async () => {
 test('what dead processes left is swept, and nothing else', async () => {
   const dead = { worker: 'w-999999999-1-dead', host: hostId() }
   await leave(dead)
-  await writeFile(join(folder, 'b.lock.draft'), JSON.stringify({ ...dead, token: 'draft' }))
+  await writeFile(join(folder, `b.lock.${dead.host}~${dead.worker}~draft`), '')
+  await writeFile(join(folder, `e.lock.another~${dead.worker}~draft`), '')
   await writeFile(join(folder, 'c.lock'), JSON.stringify({ ...here(), token: 'living' }))
   await writeFile(join(folder, 'd.lock'), JSON.stringify({ ...dead, host: 'another', token: 'far' }))
   await sweepLocks(folder, here())
-  expect((await readdir(folder)).toSorted()).toEqual(['c.lock', 'd.lock'])
+  expect((await readdir(folder)).toSorted()).toEqual([
+    'c.lock',
+    'd.lock',
+    `e.lock.another~${dead.worker}~draft`,
+  ])
 })
 
 test('is taken over from another host after a minute of silence, not before', async () => {

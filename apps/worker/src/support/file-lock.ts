@@ -53,16 +53,20 @@ export async function withFileLock<T>(
 export async function sweepLocks(folder: string, owner: LockOwner): Promise<void> {
   for (const name of await readdir(folder).catch(() => [])) {
     const file = join(folder, name)
-    const held = await read(file)
+    const [, host, worker] = DRAFT.exec(name) ?? []
+    const held = host === undefined || worker === undefined ? await read(file) : { host, worker, token: '' }
     if (held?.host !== owner.host || isAlive(held.worker)) continue
-    if (name.endsWith('.lock')) await clearAway(file, held)
-    else await rm(file, { force: true })
+    if (held.token === '') await rm(file, { force: true })
+    else await clearAway(file, held)
   }
 }
 
+/** `<lock>.<host>~<worker>~<random>`: its name says whose it is, because it may not be written yet. */
+const DRAFT = /\.([^.~]+)~([^~]+)~[^~]+$/
+
 /** A link is made whole or not at all, so nobody reads a lock that is half written. */
 async function take(file: string, held: Held): Promise<boolean> {
-  const draft = `${file}.${held.token}`
+  const draft = `${file}.${held.host}~${held.worker}~${held.token}`
   await writeFile(draft, JSON.stringify(held), { mode: 0o600 })
   try {
     if (await linkOnce(draft, file)) return true

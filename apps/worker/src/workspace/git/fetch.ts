@@ -41,7 +41,7 @@ export async function fetchCommit(options: FetchOptions): Promise<Fetched> {
   const known = repository.find(wanted.want, wanted.commit, depth)
   if (known) {
     repository.touch(known)
-    return known
+    return narrow(repository, known)
   }
   const haves = repository.haves(depth)
   const ways: Way[] = [
@@ -54,11 +54,19 @@ export async function fetchCommit(options: FetchOptions): Promise<Fetched> {
     const answer = await fetchOnce(options, way)
     const fetched = answer && look(options, way, answer)
     if (fetched) {
-      repository.remember(fetched)
-      return cut(options, fetched)
+      if (way.all) repository.remember(fetched)
+      return narrow(repository, cut(options, fetched))
     }
   }
   throw commitNotFound(wanted.commit)
+}
+
+/** What is remembered is what a clone holds, where that is not too much to find out. */
+function narrow(repository: BareRepository, fetched: Fetched): Fetched {
+  const exact = repository.narrow(fetched)
+  repository.remember(exact)
+  repository.collect()
+  return exact
 }
 
 interface Answer {
@@ -78,7 +86,10 @@ function look(
   try {
     if (!store.has(wanted.want)) return null
     const history = walkHistory(store, wanted.commit, way.all ? 0 : depth, shallow)
-    return history && { ...wantedOf(wanted), depth: way.depth, packs, shallow: history.shallow }
+    if (!history) return null
+    // A pack that was made for this question alone holds its answer alone.
+    const exact = !way.all && way.haves.packs.length === 0 && packs.length === 1
+    return { ...wantedOf(wanted), depth: way.depth, packs, shallow: history.shallow, exact }
   } finally {
     store.close()
   }

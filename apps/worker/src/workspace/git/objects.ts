@@ -20,6 +20,31 @@ export class ObjectError extends Error {}
 /** An object, or a file of the repository, that is larger than may be. */
 export class ObjectSizeError extends ObjectError {}
 
+/** An object as it lies in a pack. */
+export interface RawEntry {
+  /** Which of the store's packs. */
+  readonly pack: number
+  readonly offset: number
+  /** Its header with the reference to its base, as it is. */
+  readonly head: Buffer
+  /** Of what is compressed: the object, or the delta. */
+  readonly size: number
+  /** What a delta lies on: an offset in the same pack, or an id. Null for a whole object. */
+  readonly base: number | string | null
+  readonly compressed: () => Buffer
+}
+
+/** The header of a pack's entry, without a reference to a base. @param kind a type, or `OFS_DELTA` */
+export function renderEntryHead(kind: ObjectType | typeof OFS_DELTA, size: number): Buffer {
+  const number = kind === OFS_DELTA ? OFS_DELTA : Object.values(TYPES).indexOf(kind) + 1
+  const bytes = [(number << 4) | (size & 15)]
+  for (let rest = Math.floor(size / 16); rest > 0; rest = Math.floor(rest / 128)) {
+    bytes[bytes.length - 1] = (bytes.at(-1) ?? 0) | 0x80
+    bytes.push(rest & 0x7f)
+  }
+  return Buffer.from(bytes)
+}
+
 /** How a store gets at its files: the names in a folder, none when it isn't there; a file opened, null when it isn't. */
 export interface FileReader {
   list(path: string): string[]
@@ -32,8 +57,9 @@ const TRUSTED: FileReader = {
 }
 
 const TYPES: Readonly<Record<number, ObjectType>> = { 1: 'commit', 2: 'tree', 3: 'blob', 4: 'tag' }
-const OFS_DELTA = 6
+export const OFS_DELTA = 6
 const REF_DELTA = 7
+const TRAILER_BYTES = 20
 const CACHE_BYTES = 64 * 2 ** 20
 const MAX_CHAIN = 5000
 const MAX_INDEX_BYTES = 2 ** 30
@@ -95,6 +121,15 @@ export class ObjectStore {
     return object
   }
 
+  /** How an object lies in one of the packs; null when it is in none. */
+  raw(oid: string): RawEntry | null {
+    for (const [pack, file] of this.#packs.entries()) {
+      const offset = file.find(oid)
+      if (offset !== null) return { pack, ...file.raw(offset) }
+    }
+    return null
+  }
+
   #find(oid: string): GitObject | null {
     if (oid === EMPTY_TREE) return { type: 'tree', data: Buffer.alloc(0) }
     for (const pack of this.#packs) {
@@ -123,6 +158,8 @@ class Pack {
   readonly #store: ObjectStore
   readonly #cache = new Map<number, GitObject>()
   #cached = 0
+  /** Where entries start, ascending, and where the last one ends; made when it is first needed. */
+  #borders: Float64Array | null = null
 
   constructor(path: string, store: ObjectStore, reader: FileReader) {
     this.#store = store
@@ -154,6 +191,38 @@ class Pack {
       else low = middle + 1
     }
     return null
+  }
+
+  /** An entry as it is. */
+  raw(offset: number): Omit<RawEntry, 'pack'> {
+    const { size, base, length } = this.#head(offset)
+    const end = this.#endOf(offset)
+    return {
+      offset,
+      head: this.#pread(offset, length),
+      size,
+      base,
+      compressed: () => this.#pread(offset + length, end - offset - length),
+    }
+  }
+
+  #endOf(offset: number): number {
+    this.#borders ??= this.#findBorders()
+    let low = 0
+    let high = this.#borders.length - 1
+    while (low < high) {
+      const middle = (low + high) >>> 1
+      if ((this.#borders[middle] ?? 0) <= offset) low = middle + 1
+      else high = middle
+    }
+    return this.#borders[low] ?? this.#size
+  }
+
+  #findBorders(): Float64Array {
+    const borders = new Float64Array(this.#count + 1)
+    for (let position = 0; position < this.#count; position += 1) borders[position] = this.#offset(position)
+    borders[this.#count] = this.#size - TRAILER_BYTES
+    return borders.sort()
   }
 
   #offset(position: number): number {
@@ -203,6 +272,21 @@ class Pack {
   }
 
   #entry(offset: number): GitObject | { base: number | string; delta: Buffer } {
+    const { size, base, type, length } = this.#head(offset)
+    if (size > this.#store.maxBytes) throw new ObjectSizeError('an object is too large')
+    const data = this.#inflate(offset + length, size)
+    if (base !== null) return { base, delta: data }
+    if (!type) throw new ObjectError('a pack holds an object of no known type')
+    return { type, data }
+  }
+
+  #head(offset: number): {
+    size: number
+    base: number | string | null
+    type: ObjectType | undefined
+    /** Of the header itself. */
+    length: number
+  } {
     const head = this.#pread(offset, 64)
     let at = 0
     const next = () => head[at++] ?? 0
@@ -213,7 +297,6 @@ class Pack {
       byte = next()
       size += (byte & 0x7f) * scale
     }
-    if (size > this.#store.maxBytes) throw new ObjectSizeError('an object is too large')
     if (kind === OFS_DELTA) {
       byte = next()
       let back = byte & 0x7f
@@ -222,15 +305,12 @@ class Pack {
         back = (back + 1) * 128 + (byte & 0x7f)
       }
       if (back <= 0 || back > offset) throw new ObjectError('a delta points outside its pack')
-      return { base: offset - back, delta: this.#inflate(offset + at, size) }
+      return { size, base: offset - back, type: undefined, length: at }
     }
     if (kind === REF_DELTA) {
-      const base = head.toString('hex', at, at + 20)
-      return { base, delta: this.#inflate(offset + at + 20, size) }
+      return { size, base: head.toString('hex', at, at + 20), type: undefined, length: at + 20 }
     }
-    const type = TYPES[kind]
-    if (!type) throw new ObjectError('a pack holds an object of no known type')
-    return { type, data: this.#inflate(offset + at, size) }
+    return { size, base: null, type: TYPES[kind], length: at }
   }
 
   /** How long the compressed form is isn't known: reads a guess and more when that was too little. */

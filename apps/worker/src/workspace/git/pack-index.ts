@@ -8,10 +8,11 @@ import {
   ObjectError,
   ObjectSizeError,
   type ObjectType,
+  OFS_DELTA,
+  renderEntryHead,
 } from './objects.js'
 
 const TYPES: Readonly<Record<number, ObjectType>> = { 1: 'commit', 2: 'tree', 3: 'blob', 4: 'tag' }
-const OFS_DELTA = 6
 const REF_DELTA = 7
 const TRAILER_BYTES = 20
 const HEADER_BYTES = 12
@@ -131,7 +132,7 @@ class PackFile {
   complete(entries: PackEntry[], added: readonly GitObject[]): string {
     this.size -= TRAILER_BYTES
     for (const { type, data } of added) {
-      const head = renderHead(type, data.length)
+      const head = renderEntryHead(type, data.length)
       const bytes = Buffer.concat([head, deflateSync(data)])
       const entry = { offset: this.size, data: this.size + head.length, size: data.length, crc: crc32(bytes) }
       entries.push({ ...entry, oid: hashObject(type, data) })
@@ -348,16 +349,6 @@ class Resolver {
     this.#byBase.delete(base)
     return taken
   }
-}
-
-function renderHead(type: ObjectType, size: number): Buffer {
-  const kind = Object.entries(TYPES).find(([, name]) => name === type)?.[0]
-  const bytes = [(Number(kind) << 4) | (size & 15)]
-  for (let rest = Math.floor(size / 16); rest > 0; rest = Math.floor(rest / 128)) {
-    bytes[bytes.length - 1] = (bytes.at(-1) ?? 0) | 0x80
-    bytes.push(rest & 0x7f)
-  }
-  return Buffer.from(bytes)
 }
 
 const MAX_SMALL_OFFSET = 0x80000000

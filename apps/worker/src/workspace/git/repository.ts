@@ -13,8 +13,11 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { TaskFailure } from '@agirunner/contracts'
+import { closureOf } from './closure.js'
 import { walkHistory } from './history.js'
 import { ObjectStore } from './objects.js'
+import { indexPack } from './pack-index.js'
+import { writePack } from './pack-writer.js'
 
 /** What was fetched for one commit: which packs hold it, and where its history ends. */
 export interface Fetched {
@@ -26,6 +29,8 @@ export interface Fetched {
   /** File names without their endings. */
   readonly packs: readonly string[]
   readonly shallow: readonly string[]
+  /** Whether the packs hold what a clone of the commit holds and nothing else. */
+  readonly exact: boolean
 }
 
 /** No single object of a repository may be larger than this, in bytes. */
@@ -34,6 +39,11 @@ export const MAX_OBJECT_BYTES = 2 ** 30
 const MAX_PACKS = 24
 /** How many commits a server is told that we have; the most recent ones. */
 const MAX_HAVES = 16
+/** Commits that are remembered; each may have a pack of its own. */
+const MAX_FETCHED = 16
+/** Commits of a history whose trees are gone through. */
+const MAX_NARROWED = 1000
+const YOUNG_MS = 3600 * 1000
 const ABANDONED_MS = 24 * 3600 * 1000
 const PACK_NAME = /^pack-[0-9a-f]{40}$/
 
@@ -138,6 +148,30 @@ export class BareRepository {
     renameSync(draft, this.#record(fetched.want, fetched.depth))
   }
 
+  /**
+   * Makes a pack of its own for a commit whose objects lie among others, so that a snapshot of it is what a clone would
+   * be. A long history is left as it is: all of its trees would have to be gone through.
+   */
+  narrow(fetched: Fetched): Fetched {
+    if (fetched.exact) return fetched
+    const { want, commit, depth } = fetched
+    const shallow = new Set(fetched.shallow)
+    const store = this.store(fetched.packs)
+    const path = this.incoming()
+    try {
+      const history = walkHistory(store, commit, depth, shallow)
+      if (!history || history.commits > MAX_NARROWED) return fetched
+      const oids = closureOf(store, want, commit, shallow)
+      writePack(store, oids, path)
+      const nothing = () => undefined
+      const id = indexPack(path, { maxObjectBytes: MAX_OBJECT_BYTES, progress: nothing, known: () => null })
+      return { ...fetched, packs: [this.adopt(path, id)], exact: true }
+    } finally {
+      store.close()
+      for (const ending of ['pack', 'idx']) rmSync(path.replace(/pack$/, ending), { force: true })
+    }
+  }
+
   /** A recent one is told to servers first. */
   touch({ want, depth }: Fetched): void {
     const now = new Date()
@@ -145,6 +179,24 @@ export class BareRepository {
       utimesSync(this.#record(want, depth), now, now)
     } catch {
       // A cut of a deeper one has no record of its own.
+    }
+  }
+
+  /** Forgets the commits that were not asked for lately, and removes the packs that none of the others needs. */
+  collect(): void {
+    const all = this.#all()
+    const kept = all.slice(0, MAX_FETCHED)
+    const records = new Set(kept.map(({ want, depth }) => this.#record(want, depth)))
+    const folder = join(this.#dir, 'fetched')
+    for (const path of readdirSync(folder).map(name => join(folder, name))) {
+      if (!records.has(path)) rmSync(path, { force: true })
+    }
+    const needed = new Set(kept.flatMap(({ packs }) => packs))
+    for (const name of readdirSync(this.packFolder)) {
+      const path = join(this.packFolder, name)
+      // A young one may be of a fetch that is about to remember it.
+      if (needed.has(name.replace(/\.(pack|idx)$/, '')) || Date.now() - changedAt(path) < YOUNG_MS) continue
+      rmSync(path, { force: true })
     }
   }
 
@@ -161,7 +213,9 @@ export class BareRepository {
     try {
       if (!store.has(want)) return null
       const history = walkHistory(store, commit, depth, new Set(known.shallow))
-      return history && { commit, want, depth, packs: known.packs, shallow: history.shallow }
+      if (!history) return null
+      const exact = known.exact && known.depth === depth && known.want === want
+      return { commit, want, depth, packs: known.packs, shallow: history.shallow, exact }
     } finally {
       store.close()
     }
@@ -196,6 +250,11 @@ function readFetched(path: string): Fetched | null {
 
 function modifiedAt(path: string): number {
   return statSync(path, { throwIfNoEntry: false })?.mtimeMs ?? 0
+}
+
+/** When it got its name, which a rename does not tell otherwise. */
+function changedAt(path: string): number {
+  return statSync(path, { throwIfNoEntry: false })?.ctimeMs ?? Date.now()
 }
 
 export function commitNotFound(commit: string): TaskFailure {
