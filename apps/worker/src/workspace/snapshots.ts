@@ -38,7 +38,7 @@ interface Flight {
 }
 
 /** Changes when an older worker's snapshots must not be used any more. */
-const FORMAT = 1
+const FORMAT = 2
 
 /**
  * Checked-out commits, below `snapshots/<repository>/<commit>-<variant>`. Each is built aside and published by one
