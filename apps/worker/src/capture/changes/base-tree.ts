@@ -14,6 +14,8 @@ export interface BaseTree {
   files(oid: string, prefix: string): Iterable<{ path: string; entry: Entry }>
   /** What an entry holds: a blob's bytes, or the line that stands for a submodule's commit in a patch. */
   content(entry: Entry): Buffer
+  /** A blob's bytes; null for what is no blob of the base's. */
+  blob(oid: string): Buffer | null
   /** Whether a commit was there before the task. */
   hasCommit(oid: string): boolean
   /** Whether a file was there without being part of the tree: what it is now can't be told as a change. */
@@ -74,6 +76,11 @@ export class CommitTree extends WalkedTree implements BaseTree {
   content({ mode, oid }: Entry): Buffer {
     if (mode === MODE.gitlink) return Buffer.from(`Subproject commit ${oid}\n`)
     return this.#store.read(oid, 'blob').data
+  }
+
+  blob(oid: string): Buffer | null {
+    const object = this.#store.has(oid) ? this.#store.read(oid) : null
+    return object?.type === 'blob' ? object.data : null
   }
 
   hasCommit(oid: string): boolean {

@@ -6,6 +6,7 @@ import { isGitFolder, MODE, type Mode, serializeTree, type TreeEntry } from '../
 import { type BaseTree, WalkedTree } from './base-tree.js'
 import { type Entry, shown } from './change.js'
 import { openCommits } from './commits.js'
+import { GitSides } from './git-sides.js'
 import { IgnoreRules } from './ignore-rules.js'
 import { readTracked } from './task-index.js'
 import type { WorkTree } from './work-tree.js'
@@ -26,6 +27,8 @@ export class FolderTree extends WalkedTree implements BaseTree {
   /** Where a blob's bytes lie, by kind: a link and a file may hold the same bytes. */
   readonly #paths = new Map<string, string>()
   readonly #rules = new IgnoreRules()
+  /** Line ends and the like as in a first `git add`: nothing is stored yet. */
+  readonly #sides: GitSides
   readonly #tracked: ReturnType<typeof readTracked>
   #commits: ObjectStore | null = null
 
@@ -38,6 +41,13 @@ export class FolderTree extends WalkedTree implements BaseTree {
     this.#lower = lower
     this.#commit = commit
     this.#tracked = readTracked(lower)
+    const nothing = { find: () => null, blob: () => null }
+    this.#sides = new GitSides(
+      lower,
+      nothing,
+      () => this.#tracked,
+      () => undefined,
+    )
     if (lower.isReached('.git/info/exclude')) this.#addRules('', '.git/info/exclude')
     this.root = this.#read('') ?? EMPTY_TREE
   }
@@ -52,7 +62,14 @@ export class FolderTree extends WalkedTree implements BaseTree {
   content({ mode, oid }: Entry): Buffer {
     const path = this.#paths.get(keyOf(mode, oid))
     if (path === undefined) throw new Error(`${oid} is not in the folder`)
-    return mode === MODE.symlink ? this.#lower.link(path) : this.#lower.read(path, MAX_OBJECT_BYTES)
+    if (mode === MODE.symlink) return this.#lower.link(path)
+    const data = this.#lower.read(path, MAX_OBJECT_BYTES)
+    return this.#sides.isPlain(path) ? data : this.#sides.of(path, data).data
+  }
+
+  blob(oid: string): Buffer | null {
+    const entry = { mode: MODE.file, oid }
+    return this.#paths.has(keyOf(entry.mode, oid)) ? this.content(entry) : null
   }
 
   hasCommit(oid: string): boolean {
@@ -76,6 +93,7 @@ export class FolderTree extends WalkedTree implements BaseTree {
   #read(folder: string): string | null {
     const prefix = folder === '' ? '' : `${folder}/`
     this.#addRules(prefix, `${prefix}.gitignore`)
+    this.#sides.enter(folder)
     const entries: TreeEntry[] = []
     for (const name of this.#lower.list(folder)) {
       const entry = isGitFolder(name) ? null : this.#entry(name, prefix + name)
@@ -108,6 +126,8 @@ export class FolderTree extends WalkedTree implements BaseTree {
 
   #hash(path: string, mode: Mode): string {
     if (mode === MODE.symlink) return hashObject('blob', this.#lower.link(path))
+    if (!this.#sides.isPlain(path))
+      return hashObject('blob', this.#sides.of(path, this.#lower.read(path, MAX_OBJECT_BYTES)).data)
     const file = this.#lower.open(path)
     try {
       return hashFile(file, path)

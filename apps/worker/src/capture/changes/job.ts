@@ -107,7 +107,8 @@ function scanAll({ layers, placed, slotRoot }: ChangesJob, base: BaseTree, tree:
   const tracked = once(() => readTracked(tree))
   const isUntouched = layers.strategy === 'copy' ? untouchedSince(slotRoot, tree) : () => false
   const names = new Set(placed.map(path => Buffer.from(path).toString('latin1')))
-  const scan = new Scan({ base, tree, placed: names, isUntouched, tracked })
+  const pristine = new WorkTree(layers.lower)
+  const scan = new Scan({ base, tree, pristine, placed: names, isUntouched, tracked })
   if (layers.strategy === 'copy') scan.compareFolder('', base.root)
   else
     scanOverlay(scan, { upper: new WorkTree(layers.upper), lower: new WorkTree(layers.lower), merged: tree })

@@ -2,10 +2,10 @@ import { createHash } from 'node:crypto'
 import { closeSync, openSync, rmSync, writeSync } from 'node:fs'
 import { deflateSync } from 'node:zlib'
 import type { ChangedFile } from '@agirunner/contracts'
+import { quotePath } from '../../workspace/git/quote.js'
 import { MODE, type Mode } from '../../workspace/git/tree.js'
 import { encodeLines } from './base85.js'
 import { type Change, type Entry, shown } from './change.js'
-import { quotePath } from './quote.js'
 import { diffText } from './text-diff.js'
 
 /** A change as a patch and a person see it: a file that moved unchanged is one thing, not two. */

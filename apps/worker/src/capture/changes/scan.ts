@@ -1,34 +1,31 @@
 import type { BigIntStats } from 'node:fs'
+import type { GitSide } from '../../workspace/git/conversion.js'
 import { hashObject } from '../../workspace/git/objects.js'
 import { isGitFolder, MODE, type Mode, type TreeEntry } from '../../workspace/git/tree.js'
 import type { BaseTree } from './base-tree.js'
 import { type Change, type Entry, shown } from './change.js'
+import { GitSides } from './git-sides.js'
 import { IgnoreRules } from './ignore-rules.js'
+import type { Tracked } from './task-index.js'
 import type { WorkTree } from './work-tree.js'
 
 /** A file larger than this is left out, with a note. In bytes. */
 const MAX_FILE_BYTES = 256 * 2 ** 20
 const MAX_RULES_BYTES = 2 ** 20
 const MAX_NOTES = 100
-/** Attributes that make what git stores differ from what lies in the work tree. */
-const CONVERTING = /\b(text|eol|crlf|filter|ident|working-tree-encoding)\b/
 
 export interface ScanOptions {
   readonly base: BaseTree
   /** The work tree as the task saw it. */
   readonly tree: WorkTree
+  /** The work tree as it was checked out. */
+  readonly pristine: WorkTree
   /** Paths that the platform put there; whatever they are now, they are no changes. */
   readonly placed: ReadonlySet<string>
   /** Whether a file that is tracked can't have changed, by its stat alone. */
   readonly isUntouched: (folder: string, stat: BigIntStats) => boolean
-  /** What the task told git to track; asked for only when something is ignored. */
+  /** What the task told git to track; asked for only when something is ignored, or line ends depend on it. */
   readonly tracked: () => Tracked
-}
-
-export interface Tracked {
-  readonly files: ReadonlySet<string>
-  /** Every folder above one of the files. */
-  readonly folders: ReadonlySet<string>
 }
 
 /**
@@ -41,20 +38,16 @@ export class Scan {
   readonly #notes: string[] = []
   readonly #rules = new IgnoreRules()
   readonly #entered = new Set<string>()
-  readonly #converting: string[] = []
+  readonly #sides: GitSides
 
   constructor(options: ScanOptions) {
     this.options = options
+    this.#sides = new GitSides(options.tree, options.base, options.tracked, text => this.note(text))
     if (options.tree.isReached('.git/info/exclude')) this.#addRules('', '.git/info/exclude')
   }
 
   get notes(): readonly string[] {
-    if (this.#converting.length === 0 || this.changes.length === 0) return this.#notes
-    const where = this.#converting.map(path => `repo/${shown(path)}`).join(', ')
-    return [
-      ...this.#notes,
-      `${where}: line endings and filters of .gitattributes are not applied, bytes are taken as they lie`,
-    ]
+    return [...this.#notes, ...this.#sides.notes]
   }
 
   note(text: string): void {
@@ -68,8 +61,7 @@ export class Scan {
     this.#entered.add(folder)
     const prefix = prefixOf(folder)
     this.#addRules(prefix, `${prefix}.gitignore`)
-    const attributes = this.#readSmall(`${prefix}.gitattributes`)
-    if (attributes !== null && CONVERTING.test(attributes)) this.#converting.push(`${prefix}.gitattributes`)
+    this.#sides.enter(folder)
   }
 
   /** Compares a whole folder with a tree of the base; null when the base has none there. */
@@ -136,13 +128,40 @@ export class Scan {
     if (stat.size > BigInt(MAX_FILE_BYTES)) {
       return this.note(`repo/${shown(path)}: larger than ${MAX_FILE_BYTES} bytes, its change is left out`)
     }
-    const oid = hashObject('blob', this.content(path, mode))
-    if (known?.mode !== mode || known.oid !== oid) this.#changed(path, known, { mode, oid })
+    this.#compareContent(path, stat, mode, known)
+  }
+
+  #compareContent(path: string, stat: BigIntStats, mode: Mode, known: Entry | null): void {
+    const raw = this.#raw(path, mode)
+    const side = this.#sideOf(path, mode, raw)
+    const oid = hashObject('blob', side.data)
+    if (known?.mode === mode && (known.oid === oid || this.#isAsCheckedOut(path, stat, raw))) return
+    this.#changed(path, known, { mode, oid })
+    if (known?.oid !== oid) this.#sides.changed(path, side)
   }
 
   /** The bytes of a path as git would store them. */
   content(path: string, mode: Mode): Buffer {
+    return this.#sideOf(path, mode, this.#raw(path, mode)).data
+  }
+
+  #raw(path: string, mode: Mode): Buffer {
     return mode === MODE.symlink ? this.options.tree.link(path) : this.options.tree.read(path, MAX_FILE_BYTES)
+  }
+
+  #sideOf(path: string, mode: Mode, raw: Buffer): GitSide {
+    return mode === MODE.symlink ? { data: raw, notApplied: [] } : this.#sides.of(path, raw)
+  }
+
+  /**
+   * Whether git would not even look at a file. What was committed with CRLF against its attributes, and what new
+   * attributes speak of, is converted when it is written the next time, not before.
+   */
+  #isAsCheckedOut(path: string, stat: BigIntStats, raw: Buffer): boolean {
+    const { pristine } = this.options
+    const before = pristine.look(path)
+    if (!before?.isFile() || before.size !== stat.size || before.mtimeNs !== stat.mtimeNs) return false
+    return pristine.read(path, MAX_FILE_BYTES).equals(raw)
   }
 
   #changed(path: string, before: Entry | null, after: Entry | null): void {

@@ -1,8 +1,14 @@
-import type { Tracked } from './scan.js'
 import type { WorkTree } from './work-tree.js'
 
 const MAX_INDEX_BYTES = 512 * 2 ** 20
-const NOTHING: Tracked = { files: new Set(), folders: new Set() }
+const NOTHING: Tracked = { files: new Map(), folders: new Set() }
+
+export interface Tracked {
+  /** Path → the id of the object that the index has there. */
+  readonly files: ReadonlyMap<string, string>
+  /** Every folder above one of the files. */
+  readonly folders: ReadonlySet<string>
+}
 
 /**
  * The paths in the task's own index: what it added by force counts as its change though it is ignored. Read as what
@@ -11,18 +17,18 @@ const NOTHING: Tracked = { files: new Set(), folders: new Set() }
 export function readTracked(tree: WorkTree): Tracked {
   if (!tree.isReached('.git/index')) return NOTHING
   try {
-    const files = new Set(parsePaths(tree.read('.git/index', MAX_INDEX_BYTES)))
+    const files = parseIndex(tree.read('.git/index', MAX_INDEX_BYTES))
     return { files, folders: foldersOf(files) }
   } catch {
     return NOTHING
   }
 }
 
-/** The paths of an index of version 2, 3 or 4. @throws RangeError where it is cut off */
-function parsePaths(data: Buffer): string[] {
+/** The paths and objects of an index of version 2, 3 or 4. @throws RangeError where it is cut off */
+function parseIndex(data: Buffer): Map<string, string> {
   const version = data.readUInt32BE(4)
-  if (data.toString('latin1', 0, 4) !== 'DIRC' || version < 2 || version > 4) return []
-  const paths: string[] = []
+  if (data.toString('latin1', 0, 4) !== 'DIRC' || version < 2 || version > 4) return new Map()
+  const files = new Map<string, string>()
   let at = 12
   let last = ''
   for (let count = data.readUInt32BE(8); count > 0; count -= 1) {
@@ -37,10 +43,10 @@ function parsePaths(data: Buffer): string[] {
     const end = data.indexOf(0, at)
     if (end < 0) throw new RangeError('a name without end')
     last += data.toString('latin1', at, end)
-    paths.push(last)
+    files.set(last, data.toString('hex', start + 40, start + 60))
     at = version === 4 ? end + 1 : start + Math.floor((end - start + 8) / 8) * 8
   }
-  return paths
+  return files
 }
 
 /** A number as in a pack's offsets, and where it ends. */
@@ -55,9 +61,9 @@ function readOffset(data: Buffer, start: number): [number, number] {
   return [value, at]
 }
 
-function foldersOf(files: ReadonlySet<string>): Set<string> {
+function foldersOf(files: ReadonlyMap<string, string>): Set<string> {
   const folders = new Set<string>()
-  for (const path of files) {
+  for (const path of files.keys()) {
     for (let end = path.lastIndexOf('/'); end > 0; end = path.lastIndexOf('/', end - 1)) {
       const folder = path.slice(0, end)
       if (folders.has(folder)) break

@@ -1,11 +1,11 @@
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs'
 import { inflateSync } from 'node:zlib'
 import { hashObject } from '../../workspace/git/objects.js'
+import { unquotePath } from '../../workspace/git/quote.js'
 import { MODE, type Mode } from '../../workspace/git/tree.js'
 import { type BaseTree, treeAfter } from './base-tree.js'
 import { decodeLine } from './base85.js'
 import type { Entry } from './change.js'
-import { unquotePath } from './quote.js'
 
 /**
  * Applies a patch to the base commit, in memory and without any of the code that wrote it.

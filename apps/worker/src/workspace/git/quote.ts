@@ -24,7 +24,7 @@ export function quotePath(path: string): string {
 /** The path that begins a text, and the rest after it; quoted or up to the end. */
 export function unquotePath(text: string): { path: string; rest: string } {
   if (!text.startsWith('"')) return { path: text, rest: '' }
-  const match = /^"((?:[^"\\]|\\[0-7]{3}|\\[abtnvfr"\\])*)"/.exec(text)
+  const match = /^"((?:[^"\\]|\\[0-3][0-7]{2}|\\[abtnvfr"\\])*)"/.exec(text)
   if (!match) throw new Error('a quoted path is broken')
   const path = (match[1] ?? '').replace(/\\([0-7]{3}|.)/g, (_all, code: string) => {
     return code.length === 3 ? String.fromCharCode(Number.parseInt(code, 8)) : (LETTERS.get(code) ?? code)
