@@ -145,25 +145,21 @@ export function accept(
 
 export const QUIET: PrepareOptions = { signal: new AbortController().signal, progress: () => undefined }
 
-/** What git itself would commit of a work tree: the tree of a copy after `git add -A`. */
-export async function treeByGit(repo: string, scratch: string): Promise<string> {
+/**
+ * What git itself would commit of a work tree: the tree of a copy after `git add -A`.
+ *
+ * @param touch makes git read every file: it takes one of the same size and time for the same one, and every file of a
+ * snapshot has one time
+ */
+export async function treeByGit(
+  repo: string,
+  scratch: string,
+  { touch = true }: { touch?: boolean } = {},
+): Promise<string> {
   await run('cp', ['-a', '--', repo, scratch])
   try {
-    // git takes a file of the same size and time for the same one, and every file of a snapshot has one time.
-    await run('find', [
-      scratch,
-      '-name',
-      '.git',
-      '-prune',
-      '-o',
-      '-type',
-      'f',
-      '-exec',
-      'touch',
-      '--',
-      '{}',
-      '+',
-    ])
+    const files = [scratch, '-name', '.git', '-prune', '-o', '-type', 'f']
+    if (touch) await run('find', [...files, '-exec', 'touch', '--', '{}', '+'])
     await git(['add', '-A'], { cwd: scratch })
     return await git(['write-tree'], { cwd: scratch })
   } finally {
