@@ -182,7 +182,7 @@ describe('a worker that is drained', () => {
   it('gives a task back that outlasts its drain time, and another finishes it as the same attempt', async () => {
     const first = await world.startWorker({ AGIRUNNER_DRAIN_SECONDS: '1' })
     const taskId = newTaskId()
-    const script = '[ -e /tmp/never ]; echo started; sleep 3; echo done'
+    const script = '[ -e /tmp/never ]; echo started; sleep 10; echo done'
     await world.producer.enqueue({ taskId, run: { script } })
     await printed(taskId, 'started')
     const second = await world.startWorker()
