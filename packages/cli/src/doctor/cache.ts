@@ -9,8 +9,11 @@ export async function checkCache({ settings }: Call): Promise<Finding[]> {
   try {
     const items = await new Cache(settings.dataDir).list()
     const bytes = items.reduce((sum, item) => sum + item.bytes, 0)
-    const count = (kind: string) => items.filter(item => item.kind === kind).length
-    const held = `${count('repository')} repositories and ${count('snapshot')} snapshots`
+    const count = (kind: string, plural: string) => {
+      const { length } = items.filter(item => item.kind === kind)
+      return `${length} ${length === 1 ? kind : plural}`
+    }
+    const held = `${count('repository', 'repositories')} and ${count('snapshot', 'snapshots')}`
     return [ok('cache', `${held}, ${formatSize(bytes)} of ${formatSize(cacheBytesOf(settings))}`)]
   } catch (error) {
     return [
