@@ -129,13 +129,13 @@ test('a pattern made to be slow is not, where trying every split is', () => {
   const stars = 24
   const text = 'a'.repeat(48)
   const glob = new Glob(`${'*a'.repeat(stars)}b`)
-  expect(glob.matches(text, new Effort(5000))).toBe(false)
-  expect(glob.matches(`${text}b`, new Effort(5000))).toBe(true)
+  expect(glob.matches(text, new Effort(20_000))).toBe(false)
+  expect(glob.matches(`${text}b`, new Effort(20_000))).toBe(true)
   const started = performance.now()
   expect(new RegExp(`^${'[^/]*a'.repeat(6)}b$`).test(text)).toBe(false)
   const ofSix = performance.now() - started
   const again = performance.now()
-  for (let round = 0; round < 10; round += 1) glob.matches(text, new Effort(5000))
+  for (let round = 0; round < 10; round += 1) glob.matches(text, new Effort(20_000))
   expect((performance.now() - again) / 10).toBeLessThan(ofSix)
 })
 

@@ -197,7 +197,10 @@ function globMatcher(isPath: boolean, text: string, wild: number): PatternRule['
   return (path, name, effort) => {
     const whole = isPath ? path : name
     if (!whole.startsWith(beginning)) return false
-    glob ??= new Glob(text.slice(wild))
+    if (!glob) {
+      effort.spend(text.length * 100)
+      glob = new Glob(text.slice(wild))
+    }
     return glob.matches(whole.slice(wild), effort)
   }
 }

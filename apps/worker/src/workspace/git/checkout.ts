@@ -38,8 +38,8 @@ export interface CheckedOut {
 
 /** Room for a mount point above it: PATH_MAX is 4096. */
 const MAX_PATH = 3900
-/** For the patterns of all attributes files together; a repository of a million files and 200 patterns takes a tenth. */
-const MAX_EFFORT = 4e10
+/** For the patterns of all attributes files together; a repository of a million files and 200 patterns takes a fifth. */
+const MAX_EFFORT = 2e10
 const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = constants
 
 /**
