@@ -63,16 +63,20 @@ const PARTS = [
   '$Id',
   '$',
 ]
+/** Where git itself loses a byte on the way to the work tree. */
+const LOSSY = /\$Id[^$:]\$Id:/
 /** Some are no UTF-8, and some are empty. */
-const BYTES = fc.oneof(
-  {
-    weight: 9,
-    arbitrary: fc
-      .array(fc.constantFrom(...PARTS), { maxLength: 9 })
-      .map(parts => Buffer.from(parts.join(''))),
-  },
-  fc.uint8Array({ maxLength: 30 }).map(bytes => Buffer.from(bytes)),
-)
+const BYTES = fc
+  .oneof(
+    {
+      weight: 9,
+      arbitrary: fc
+        .array(fc.constantFrom(...PARTS), { maxLength: 9 })
+        .map(parts => Buffer.from(parts.join(''))),
+    },
+    fc.uint8Array({ maxLength: 30 }).map(bytes => Buffer.from(bytes)),
+  )
+  .filter(bytes => !LOSSY.test(bytes.toString('latin1')))
 
 interface Case {
   readonly path: string

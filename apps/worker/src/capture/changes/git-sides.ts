@@ -7,7 +7,7 @@ import type { Tracked } from './task-index.js'
 import type { WorkTree } from './work-tree.js'
 
 const INFO = '.git/info/attributes'
-/** Some ten seconds of matching patterns, for a task that writes hostile ones. */
+/** Some ten seconds of matching patterns, well within the deadline, for a task that writes hostile ones. */
 const MAX_EFFORT = 1e10
 const MAX_NAMED_PATHS = 5
 const MAX_NOTES = 20
@@ -100,11 +100,11 @@ export class GitSides {
    * looked at: there, and where no index can be read, it is the base's.
    */
   #indexed(path: string): Buffer | null {
-    const base = this.#base.find(path)?.oid
-    const { files } = this.#tracked()
-    const tracked = files.size === 0 ? base : files.get(path)
-    if (tracked === undefined) return null
-    return this.#base.blob(tracked) ?? (base === undefined ? null : this.#base.blob(base))
+    const base = this.#base.find(path)?.oid ?? null
+    const { files, oidOf } = this.#tracked()
+    const tracked = files.size === 0 ? base : oidOf(path)
+    if (tracked === null) return null
+    return this.#base.blob(tracked) ?? (base === null ? null : this.#base.blob(base))
   }
 }
 

@@ -1,13 +1,14 @@
 import type { WorkTree } from './work-tree.js'
 
 const MAX_INDEX_BYTES = 512 * 2 ** 20
-const NOTHING: Tracked = { files: new Map(), folders: new Set() }
+const NOTHING: Tracked = { files: new Set(), folders: new Set(), oidOf: () => null }
 
 export interface Tracked {
-  /** Path → the id of the object that the index has there. */
-  readonly files: ReadonlyMap<string, string>
+  readonly files: ReadonlySet<string>
   /** Every folder above one of the files. */
   readonly folders: ReadonlySet<string>
+  /** The id of the object that the index has at a path; null for none. */
+  readonly oidOf: (path: string) => string | null
 }
 
 /**
@@ -17,18 +18,33 @@ export interface Tracked {
 export function readTracked(tree: WorkTree): Tracked {
   if (!tree.isReached('.git/index')) return NOTHING
   try {
-    const files = parseIndex(tree.read('.git/index', MAX_INDEX_BYTES))
-    return { files, folders: foldersOf(files) }
+    const data = tree.read('.git/index', MAX_INDEX_BYTES)
+    const files = new Set<string>()
+    for (const { path } of parseEntries(data)) files.add(path)
+    return { files, folders: foldersOf(files), oidOf: lookup(data) }
   } catch {
     return NOTHING
   }
 }
 
-/** The paths and objects of an index of version 2, 3 or 4. @throws RangeError where it is cut off */
-function parseIndex(data: Buffer): Map<string, string> {
+/** Ids are read when the first is asked for, which is seldom: they cost as much as the paths. */
+function lookup(data: Buffer): Tracked['oidOf'] {
+  let oids: Map<string, string> | null = null
+  return path => {
+    oids ??= new Map(
+      [...parseEntries(data)].map(({ path: at, start }) => [
+        at,
+        data.toString('hex', start + 40, start + 60),
+      ]),
+    )
+    return oids.get(path) ?? null
+  }
+}
+
+/** The paths in an index of version 2, 3 or 4, and where their entries start. @throws RangeError where it is cut off */
+function* parseEntries(data: Buffer): Generator<{ path: string; start: number }> {
   const version = data.readUInt32BE(4)
-  if (data.toString('latin1', 0, 4) !== 'DIRC' || version < 2 || version > 4) return new Map()
-  const files = new Map<string, string>()
+  if (data.toString('latin1', 0, 4) !== 'DIRC' || version < 2 || version > 4) return
   let at = 12
   let last = ''
   for (let count = data.readUInt32BE(8); count > 0; count -= 1) {
@@ -43,10 +59,9 @@ function parseIndex(data: Buffer): Map<string, string> {
     const end = data.indexOf(0, at)
     if (end < 0) throw new RangeError('a name without end')
     last += data.toString('latin1', at, end)
-    files.set(last, data.toString('hex', start + 40, start + 60))
+    yield { path: last, start }
     at = version === 4 ? end + 1 : start + Math.floor((end - start + 8) / 8) * 8
   }
-  return files
 }
 
 /** A number as in a pack's offsets, and where it ends. */
@@ -61,9 +76,9 @@ function readOffset(data: Buffer, start: number): [number, number] {
   return [value, at]
 }
 
-function foldersOf(files: ReadonlyMap<string, string>): Set<string> {
+function foldersOf(files: ReadonlySet<string>): Set<string> {
   const folders = new Set<string>()
-  for (const path of files.keys()) {
+  for (const path of files) {
     for (let end = path.lastIndexOf('/'); end > 0; end = path.lastIndexOf('/', end - 1)) {
       const folder = path.slice(0, end)
       if (folders.has(folder)) break

@@ -51,16 +51,12 @@ interface PatternRule extends Rule {
  * root.below('src/', fileOfSrc).conversionOf('src/a.txt').eol // 'crlf'
  */
 export class Attributes {
-  readonly #parent: Attributes | null
-  /** '' or a path that ends in a slash. */
-  readonly #prefix: string
-  readonly #rules: Rules
+  /** The folder's own rules first, the root's last; folders without any are left out. */
+  readonly #layers: readonly Layer[]
   readonly #shared: Shared
 
-  private constructor(parent: Attributes | null, prefix: string, rules: Rules, shared: Shared) {
-    this.#parent = parent
-    this.#prefix = prefix
-    this.#rules = rules
+  private constructor(layers: readonly Layer[], shared: Shared) {
+    this.#layers = layers
     this.#shared = shared
   }
 
@@ -79,7 +75,8 @@ export class Attributes {
     const shared = { macros, telling: namesThatTell(macros), from, effort }
     const empty = { lines: [], macros }
     const first = new Rules(above ?? empty, shared.telling)
-    return new Attributes(null, '', new Rules(own ?? empty, shared.telling), { ...shared, first })
+    const rules = new Rules(own ?? empty, shared.telling)
+    return new Attributes([{ prefix: '', rules }], { ...shared, first })
   }
 
   /** The attributes of a folder below, whose prefix ends in a slash. Only the root's file may define macros. */
@@ -87,7 +84,7 @@ export class Attributes {
     if (file === null) return this
     const { telling, from } = this.#shared
     const rules = new Rules(parseAttributeFile(file, from), telling)
-    return rules.isEmpty ? this : new Attributes(this, prefix, rules, this.#shared)
+    return rules.isEmpty ? this : new Attributes([{ prefix, rules }, ...this.#layers], this.#shared)
   }
 
   /**
@@ -96,15 +93,13 @@ export class Attributes {
    */
   conversionOf(path: string): Conversion {
     const values = new Map<string, AttributeValue>()
-    this.#collect(this.#shared.first, '', path, values)
-    for (let at: Attributes | null = this; at; at = at.#parent) {
-      this.#collect(at.#rules, at.#prefix, path, values)
-    }
+    this.#collect({ prefix: '', rules: this.#shared.first }, path, values)
+    for (const layer of this.#layers) this.#collect(layer, path, values)
     return values.size === 0 ? AS_IT_LIES : toConversion(values)
   }
 
   /** What was said before stays: files and lines come in the order of their weight. */
-  #collect(rules: Rules, prefix: string, path: string, values: Map<string, AttributeValue>): void {
+  #collect({ prefix, rules }: Layer, path: string, values: Map<string, AttributeValue>): void {
     if (rules.isEmpty) return
     const { macros, effort } = this.#shared
     for (const { assignments } of rules.of(path.slice(prefix.length), effort)) {
@@ -117,6 +112,12 @@ export class Attributes {
       }
     }
   }
+}
+
+interface Layer {
+  /** Of the folder: '' or a path that ends in a slash. */
+  readonly prefix: string
+  readonly rules: Rules
 }
 
 interface Shared {
@@ -196,7 +197,10 @@ function globMatcher(isPath: boolean, text: string, wild: number): PatternRule['
   return (path, name, effort) => {
     const whole = isPath ? path : name
     if (!whole.startsWith(beginning)) return false
-    glob ??= new Glob(text.slice(wild))
+    if (!glob) {
+      effort.spend(text.length * 100)
+      glob = new Glob(text.slice(wild))
+    }
     return glob.matches(whole.slice(wild), effort)
   }
 }

@@ -49,8 +49,8 @@ const MAX_PATH = 3900
 /** A pointer of git-LFS is a text this short that starts so (its specification, version 1). */
 const LFS_MAX_BYTES = 1024
 const LFS_START = 'version https://git-lfs.github.com/spec/'
-/** For the patterns of all attributes files together; a repository of a million files and 200 patterns takes a tenth. */
-const MAX_EFFORT = 4e10
+/** For the patterns of all attributes files together; a repository of a million files and 200 patterns takes a fifth. */
+const MAX_EFFORT = 2e10
 const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = constants
 
 /**

@@ -9,13 +9,31 @@ interface Keyword {
   readonly end: number
 }
 
+const CHUNK = 2 ** 16
+
 /**
- * Expands `$Id$` to `$Id: <oid> $`, as git does for a work tree.
+ * Expands `$Id$` to `$Id: <oid> $`, as git does for a work tree, in pieces that end beside a keyword. Where `$Id`, one
+ * byte and `$Id:` follow one another, git's streamed way loses that byte; it stays here.
  *
  * @param streamed git has two ways, which differ where dollars follow one another: one for a file that it converts
  * while it writes it, one for a file that it must see as a whole before
  */
 export function* expandIdent(data: Buffer, oid: string, streamed: boolean): Generator<Buffer> {
+  let room = Buffer.allocUnsafe(CHUNK)
+  let filled = 0
+  for (const part of expandedParts(data, oid, streamed)) {
+    if (filled + part.length > room.length) {
+      yield room.subarray(0, filled)
+      room = Buffer.allocUnsafe(CHUNK)
+      filled = 0
+    }
+    if (part.length > room.length) yield part
+    else filled += part.copy(room, filled)
+  }
+  if (filled > 0) yield room.subarray(0, filled)
+}
+
+function* expandedParts(data: Buffer, oid: string, streamed: boolean): Generator<Buffer> {
   const expanded = Buffer.from(`$Id: ${oid} $`)
   let written = 0
   for (const { start, end } of keywords(data, streamed)) {
