@@ -2,6 +2,7 @@ import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { DEFAULT_QUEUE, nearest, parseSize } from '@agirunner/contracts'
 import { z } from 'zod'
+import { STRATEGIES, type Strategy } from './workspace/plan.js'
 
 const boolean = z
   .enum(['1', 'true', 'yes', '0', 'false', 'no'])
@@ -33,7 +34,7 @@ const VARIABLES = {
     .default(30),
   AGIRUNNER_LOG_LEVEL: z.enum(['error', 'warn', 'info', 'debug']).default('info'),
   AGIRUNNER_LOG_CEILING: size.prefault('1Gi'),
-  AGIRUNNER_STRATEGY: z.enum(['auto', 'overlay_volume', 'copy']).default('auto'),
+  AGIRUNNER_STRATEGY: z.enum(['auto', ...STRATEGIES]).default('auto'),
   AGIRUNNER_GIT_ALLOW_PRIVATE: boolean.prefault('no'),
   AGIRUNNER_ALLOW_ROOT_PROFILE: boolean.prefault('yes'),
   AGIRUNNER_SECRET_ENV: z.string().default(''),
@@ -65,7 +66,7 @@ export interface Config {
   readonly drainMs: number
   readonly logLevel: 'error' | 'warn' | 'info' | 'debug'
   readonly logCeilingBytes: number
-  readonly strategy: 'auto' | 'overlay_volume' | 'copy'
+  readonly strategy: 'auto' | Strategy
   readonly gitAllowPrivate: boolean
   readonly allowRootProfile: boolean
   /** Names of variables that `env:NAME` may read. */

@@ -1,10 +1,13 @@
 import { execFile } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
 import { mkdir, mkdtemp, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import { parseTask } from '@agirunner/contracts'
 import { type GitServer, git, serveGit } from '@agirunner/test-kit'
+import { dockerEngine } from '../engine/docker/docker-engine.js'
 import type { ContainerEngine } from '../engine/engine.js'
+import { LABELS } from '../engine/labels.js'
 import { type AcceptedTask, Secret } from '../intake/accepted-task.js'
 import { createWorkspaces, type GitLimits, type PrepareOptions, type Workspaces } from '../workspace/index.js'
 import type { Strategy, WorkspacePlan } from '../workspace/plan.js'
@@ -25,6 +28,10 @@ function volumeEngine(): ContainerEngine & { readonly made: Set<string> } {
   return engine as unknown as ContainerEngine & { readonly made: Set<string> }
 }
 
+/** The strategies that need an engine's help to look into a workspace have a real one. */
+const realEngine = dockerEngine({ host: process.env.DOCKER_HOST ?? null, tls: false })
+const IMAGE = process.env.AGIRUNNER_TEST_IMAGE ?? 'agirunner/debian-base:1'
+
 /** A folder with repositories and a git server, and workspaces made in it. */
 export class WorkspaceFixture {
   readonly root: string
@@ -32,6 +39,8 @@ export class WorkspaceFixture {
   readonly server: GitServer
   readonly #rooms: Workspaces[] = []
   readonly engine = volumeEngine()
+  /** Names what this fixture makes on a real engine. */
+  readonly #stack = randomUUID()
 
   private constructor(root: string, server: GitServer) {
     this.root = root
@@ -49,16 +58,19 @@ export class WorkspaceFixture {
     strategy: Strategy,
     options: { allowPrivate?: boolean; limits?: Partial<GitLimits>; engine?: ContainerEngine } = {},
   ): Workspaces {
-    const { allowPrivate = true, limits = {}, engine = this.engine } = options
-    const owner = { worker: `w-${process.pid}-0-test`, host: 'test', stack: 'test' }
+    const { allowPrivate = true, limits = {} } = options
+    const engine = options.engine ?? (strategy === 'archive' ? realEngine : this.engine)
+    const owner = { worker: `w-${process.pid}-0-test`, host: 'test', stack: this.#stack }
     const room = createWorkspaces({ dataDir: this.dataDir, engine, owner, strategy, allowPrivate, limits })
     this.#rooms.push(room)
-    return room
+    return sending(room)
   }
 
   /** Runs `work` where the task would see its repository. */
   async inside<T>(plan: WorkspacePlan, work: (repo: string) => Promise<T>): Promise<T> {
     if (plan.layers.strategy === 'copy') return await work(plan.layers.copy)
+    // The engine is on this machine, so the volume is a folder of it.
+    if (plan.layers.strategy === 'archive') return await work(await folderOf(plan.delivery.mounts.repo.source))
     const { lower, upper, work: scratch } = plan.layers
     const at = join(plan.slot.root, 'mounted')
     await mkdir(at, { recursive: true })
@@ -81,7 +93,14 @@ export class WorkspaceFixture {
   /** What is left of workspaces and half-made snapshots. */
   async leftovers(): Promise<string[]> {
     const list = (path: string) => readdir(join(this.dataDir, path)).catch(() => [])
-    return [...(await list('slots')), ...(await list('snapshots/staging')), ...this.engine.made]
+    const label = `${LABELS.stack}=${this.#stack}`
+    const onEngine = [...(await realEngine.containers(label)), ...(await realEngine.volumes(label))]
+    return [
+      ...(await list('slots')),
+      ...(await list('snapshots/staging')),
+      ...this.engine.made,
+      ...onEngine.map(({ name }) => name),
+    ]
   }
 
   async close(): Promise<void> {
@@ -89,6 +108,29 @@ export class WorkspaceFixture {
     await this.server.close()
     await rm(this.root, { recursive: true, force: true })
   }
+}
+
+/** Brings a workspace to where a container would see it, as execution does. */
+function sending(room: Workspaces): Workspaces {
+  return {
+    prepare: async (accepted, options) => {
+      const plan = await room.prepare(accepted, options)
+      try {
+        await plan.delivery.send({ image: IMAGE, ...options })
+      } catch (error) {
+        await plan.release()
+        throw error
+      }
+      return plan
+    },
+    close: () => room.close(),
+  }
+}
+
+/** The folder of a volume of the engine's. */
+async function folderOf(volume: string): Promise<string> {
+  const { stdout } = await run('docker', ['volume', 'inspect', '--format', '{{.Mountpoint}}', volume])
+  return stdout.trim()
 }
 
 let counter = 0

@@ -141,7 +141,7 @@ async function appendInGit(
   owner: FileOwner,
 ): Promise<void> {
   const target = join(writableSide(layers), '.git', name)
-  if (layers.strategy === 'overlay_volume') {
+  if (layers.strategy !== 'copy') {
     for (const folder of ['.git', dirname(join('.git', name))])
       await ensureFolder(join(layers.upper, folder), owner)
     await copyFile(join(layers.lower, '.git', name), target)

@@ -5,8 +5,9 @@ import type { ContainerEngine } from '../engine/engine.js'
 import type { Owner } from '../engine/labels.js'
 import type { AcceptedTask } from '../intake/accepted-task.js'
 import { personalize, placeFiles, writeContext } from './files.js'
-import { isMountable, makeLayers, makeMount, volumeName } from './layers.js'
-import type { Slot, Strategy, WorkspacePlan } from './plan.js'
+import { makeDelivery } from './delivery.js'
+import { isMountable, makeLayers } from './layers.js'
+import type { Delivery, Slot, Strategy, WorkspacePlan } from './plan.js'
 import { GIT_LIMITS, type GitLimits, Remotes } from './remotes.js'
 import { removeTree } from './remove-tree.js'
 import { makeSlot, ownerFor } from './slots.js'
@@ -79,12 +80,15 @@ class WorkspaceRoom implements Workspaces {
     const { dataDir, owner: worker } = this.#options
     const owner = ownerFor(accepted.task.environment.profile)
     const slot = await makeSlot(dataDir, worker, owner)
-    const made: { snapshot?: Snapshot } = {}
-    const release = () => this.#release(slot, made.snapshot)
+    const made: Made = {}
+    const release = () => releaseAll(slot, made)
     try {
       const { base, snapshot } = await this.#sources.take(accepted, slot.id, owner, { signal, progress })
       made.snapshot = snapshot
-      return { slot, base, owner, release, ...(await this.#furnish(accepted, slot, snapshot, signal)) }
+      const furnished = await this.#furnish(accepted, slot, snapshot, signal)
+      made.delivery = await makeDelivery(this.#options.engine, worker, slot, furnished.layers)
+      signal.throwIfAborted()
+      return { slot, base, owner, release, delivery: made.delivery, ...furnished }
     } catch (error) {
       await release().catch(() => undefined)
       signal.throwIfAborted()
@@ -102,25 +106,28 @@ class WorkspaceRoom implements Workspaces {
     slot: Slot,
     snapshot: Snapshot,
     signal: Watch['signal'],
-  ): Promise<Pick<WorkspacePlan, 'layers' | 'mount' | 'placed'>> {
-    const { strategy, engine, owner: worker } = this.#options
+  ): Promise<Pick<WorkspacePlan, 'layers' | 'placed'>> {
     const owner = ownerFor(task.environment.profile)
-    const layers = await makeLayers(strategy, slot, snapshot.repo, owner, signal)
+    const layers = await makeLayers(this.#options.strategy, slot, snapshot.repo, owner, signal)
     await writeContext(slot, task)
     const placed = await placeFiles(task.workspace.files, slot, layers, owner)
     await personalize(task, layers, placed, owner)
     signal.throwIfAborted()
-    const mount = await makeMount(engine, worker, slot, layers)
-    signal.throwIfAborted()
-    return { layers, mount, placed }
+    return { layers, placed }
   }
+}
 
-  /** The volume first: a mounted layer must not lose its files. */
-  async #release(slot: Slot, snapshot: Snapshot | undefined): Promise<void> {
-    if (this.#options.strategy === 'overlay_volume') await this.#options.engine.removeVolume(volumeName(slot))
-    await removeTree(slot.root)
-    await snapshot?.unpin()
-  }
+/** What a workspace holds beside its slot, as far as it was made. */
+interface Made {
+  snapshot?: Snapshot
+  delivery?: Delivery
+}
+
+/** What the engine has first: a mounted layer must not lose its files. */
+async function releaseAll(slot: Slot, { delivery, snapshot }: Made): Promise<void> {
+  await delivery?.release()
+  await removeTree(slot.root)
+  await snapshot?.unpin()
 }
 
 /** Whatever goes wrong here keeps its code and says where; what nobody foresaw is the worker's own disk. */

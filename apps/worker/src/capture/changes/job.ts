@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import { type Changes, TaskFailure } from '@agirunner/contracts'
 import { MAX_OBJECT_BYTES } from '../../workspace/git/fetch.js'
 import { hashObject, ObjectStore } from '../../workspace/git/objects.js'
+import { readSpecials } from '../../workspace/archive/specials.js'
 import type { RepositoryLayers } from '../../workspace/plan.js'
 import { BaseTree, treeAfter } from './base-tree.js'
 import { readCommits } from './commits.js'
@@ -58,7 +59,7 @@ export async function runChanges(job: ChangesJob): Promise<CapturedChanges> {
 
 function capture(job: ChangesJob, store: ObjectStore): CapturedChanges {
   const base = new BaseTree(store, job.commit)
-  const tree = new WorkTree(job.layers.strategy === 'copy' ? job.layers.copy : job.view)
+  const tree = workTreeOf(job)
   const scan = scanAll(job, base, tree)
   const { commits, notes } = readCommits(tree, oid => store.has(oid))
   const expected = treeAfter(base, new Map(scan.changes.map(change => [change.path, change.after])))
@@ -87,10 +88,16 @@ function scanAll({ layers, placed, slotRoot }: ChangesJob, base: BaseTree, tree:
   const isUntouched = layers.strategy === 'copy' ? untouchedSince(slotRoot, tree) : () => false
   const names = new Set(placed.map(path => Buffer.from(path).toString('latin1')))
   const scan = new Scan({ base, tree, placed: names, isUntouched, tracked })
-  if (layers.strategy === 'copy') scan.compareFolder('', base.root)
+  if (layers.strategy !== 'overlay_volume') scan.compareFolder('', base.root)
   else
     scanOverlay(scan, { upper: new WorkTree(layers.upper), lower: new WorkTree(layers.lower), merged: tree })
   return scan
+}
+
+/** The repository as the task left it, on this disk. */
+function workTreeOf({ layers, view, slotRoot }: ChangesJob): WorkTree {
+  if (layers.strategy === 'overlay_volume') return new WorkTree(view)
+  return new WorkTree(layers.copy, layers.strategy === 'archive' ? readSpecials(slotRoot) : undefined)
 }
 
 function once<T>(make: () => T): () => T {
