@@ -114,7 +114,7 @@ export function decodeBlock(block: Buffer): Decoded {
   if (block.every(byte => byte === 0)) return { kind: 'end' }
   if (readNumber(block, 148, 8) !== checksum(block)) throw new TarError('a header has a wrong checksum')
   const flag = block.toString('latin1', 156, 157).replace('\0', '0')
-  const size = readNumber(block, 124, 12)
+  const size = readSize(block)
   if (flag in META) return { kind: META[flag as keyof typeof META], size }
   const type = TYPES.get(flag)
   if (type === undefined) return { kind: 'unknown', size }
@@ -172,15 +172,21 @@ function readText(block: Buffer, at: number, width: number): string {
   return block.toString('latin1', at, end === -1 ? at + width : Math.min(end, at + width))
 }
 
-/** Octal digits, or GNU's big-endian binary with the first bit set. */
+/** Octal digits, or GNU's form: a big-endian two's complement behind a bit that is set. */
 function readNumber(block: Buffer, at: number, width: number): number {
   const field = block.subarray(at, at + width)
   const isBinary = ((field[0] ?? 0) & 0x80) !== 0
-  const value = isBinary
-    ? field.reduce((sum, byte, index) => sum * 256 + (index === 0 ? byte & 0x7f : byte), 0)
-    : Number.parseInt(`0${field.toString('latin1').replace(/[\0 ]+/g, '')}`, 8)
+  const digits = field.toString('latin1').replace(/[\0 ]+/g, '')
+  const octal = /^[0-7]*$/.test(digits) ? Number.parseInt(`0${digits}`, 8) : Number.NaN
+  const value = isBinary ? Number(BigInt.asIntN(width * 8 - 1, BigInt(`0x${field.toString('hex')}`))) : octal
   if (!Number.isSafeInteger(value)) throw new TarError('a header holds a number that is none')
   return value
+}
+
+function readSize(block: Buffer): number {
+  const size = readNumber(block, 124, 12)
+  if (size < 0) throw new TarError('an entry has no sane size')
+  return size
 }
 
 function checksum(block: Buffer): number {
