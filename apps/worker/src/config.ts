@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { DEFAULT_CACHE_BYTES, DEFAULT_QUEUE, nearest, parseSize } from '@agirunner/contracts'
 import { z } from 'zod'
 import { type HostRoot, readHostRoots } from './support/host-roots.js'
+import { STRATEGIES, type Strategy } from './support/strategy.js'
 
 const boolean = z
   .enum(['1', 'true', 'yes', '0', 'false', 'no'])
@@ -34,7 +35,7 @@ const VARIABLES = {
     .default(30),
   AGIRUNNER_LOG_LEVEL: z.enum(['error', 'warn', 'info', 'debug']).default('info'),
   AGIRUNNER_LOG_CEILING: size.prefault('1Gi'),
-  AGIRUNNER_STRATEGY: z.enum(['auto', 'overlay_volume', 'copy']).default('auto'),
+  AGIRUNNER_STRATEGY: z.enum(['auto', ...STRATEGIES]).default('auto'),
   AGIRUNNER_CACHE_BYTES: size.prefault(DEFAULT_CACHE_BYTES),
   AGIRUNNER_DISK_FLOOR: size.prefault('2Gi'),
   AGIRUNNER_GIT_ALLOW_PRIVATE: boolean.prefault('no'),
@@ -68,7 +69,7 @@ export interface Config {
   readonly drainMs: number
   readonly logLevel: 'error' | 'warn' | 'info' | 'debug'
   readonly logCeilingBytes: number
-  readonly strategy: 'auto' | 'overlay_volume' | 'copy'
+  readonly strategy: 'auto' | Strategy
   /** What the cache of repositories and snapshots may occupy, and what must stay free beside it. */
   readonly cache: { readonly maxBytes: number; readonly minFreeBytes: number }
   readonly gitAllowPrivate: boolean

@@ -22,7 +22,7 @@ function read<T>(name: string, file: string, values: Record<string, string>): T 
   return JSON.parse(text.replace(/\{\{(\w+)\}\}/g, (_all, key: string) => values[key] ?? '')) as T
 }
 
-describe.each(['overlay_volume', 'copy'])('scenarios with strategy %s', strategy => {
+describe.each(['overlay_volume', 'copy', 'archive'])('scenarios with strategy %s', strategy => {
   let world: World
   const image = importEmptyImage()
   beforeAll(async () => {

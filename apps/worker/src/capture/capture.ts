@@ -95,7 +95,7 @@ export class Capture {
     const [logs, changes, output] = await Promise.all([
       this.#log.finish(),
       this.#accepted.task.capture.changes === 'none' ? null : this.#changes(plan, signal),
-      readOutput(plan.slot.output),
+      this.#output(plan, signal),
     ])
     return { exit, steps: this.#steps(exit), logs, changes, output, overLogCeiling: this.#log.overCeiling }
   }
@@ -106,9 +106,15 @@ export class Capture {
   }
 
   async #changes(plan: WorkspacePlan, signal: AbortSignal): Promise<Changes> {
+    await plan.delivery.collect('repo', signal)
     const patchFile = join(this.#folder, 'changes.patch')
     const { changes, patch } = await this.#options.captureChanges({ plan, patchFile, signal })
     return { ...changes, patch: patch && { uri: pathToFileURL(patchFile).href, ...patch } }
+  }
+
+  async #output(plan: WorkspacePlan, signal: AbortSignal): Promise<Output> {
+    await plan.delivery.collect('output', signal)
+    return await readOutput(plan.slot.output)
   }
 
   #steps(exit: Exit): StepResult[] {

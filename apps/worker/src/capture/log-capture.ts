@@ -61,6 +61,7 @@ export class LogCapture {
     await this.#options.stream.flush()
     await this.#file.sync()
     await this.#file.close()
+    const { lost } = await readMarks(this.#options.folder)
     const states = Object.values(this.#states)
     return {
       bytes: states.reduce((sum, state) => sum + state.bytes, 0),
@@ -68,7 +69,7 @@ export class LogCapture {
         (sum, { bytes, newlines, lastByte }) => sum + newlines + (bytes > 0 && lastByte !== 10 ? 1 : 0),
         0,
       ),
-      truncated: this.#truncated,
+      truncated: this.#truncated || lost,
       uri: pathToFileURL(this.#options.file).href,
     }
   }

@@ -1,3 +1,4 @@
+import type { Readable } from 'node:stream'
 import type { Secret } from '../intake/accepted-task.js'
 
 /** What the engine says of itself, read once at start. */
@@ -75,6 +76,12 @@ export interface VolumeSpec {
   readonly options: Readonly<Record<string, string>>
 }
 
+/** Bytes that a container wrote to one of its two streams, in the order in which the engine passed them on. */
+export interface OutputRun {
+  readonly stream: 'stdout' | 'stderr'
+  readonly bytes: Buffer
+}
+
 /** Progress of a pull, summed over its layers, in bytes as they travel. */
 export type PullProgress = (progress: { currentBytes: number; totalBytes: number }) => void
 
@@ -112,6 +119,33 @@ export interface ContainerEngine {
   kill(id: string, signal: 'SIGTERM' | 'SIGKILL'): Promise<void>
   /** Kills and removes it with its anonymous volumes. Resolves when it is gone. */
   remove(id: string): Promise<void>
+  /**
+   * Follows what a container writes, to be called before its start: when this resolves, nothing that it writes from then
+   * on is missed. Ends with the container, or with the connection. Whoever reads must go on reading or abort, because an
+   * unread one stalls the container and even the engine's other calls about it.
+   *
+   * @throws `container.start_failed` @throws while reading, the connection's error or the signal's reason
+   */
+  attach(id: string, signal: AbortSignal): Promise<AsyncIterable<OutputRun>>
+  /**
+   * Unpacks a plain tar archive in a folder of a container that need not be running. The archive is read as fast as the
+   * engine takes it, and destroyed at the end.
+   *
+   * @param options.progress told the bytes that were sent so far
+   * @throws `container.create_failed`, what the archive's source threw, or the signal's reason
+   */
+  putArchive(
+    id: string,
+    folder: string,
+    archive: Readable,
+    options: { signal: AbortSignal; progress: (bytes: number) => void },
+  ): Promise<void>
+  /**
+   * A path of a container that need not be running, as a tar archive; empty when there is no such path.
+   *
+   * @throws while reading, `capture.failed` or the signal's reason
+   */
+  getArchive(id: string, path: string, signal: AbortSignal): AsyncIterable<Buffer>
   containers(label: string): Promise<ContainerSummary[]>
   volumes(label: string): Promise<{ name: string; labels: Readonly<Record<string, string>> }[]>
 }

@@ -1,7 +1,7 @@
 import type { ContainerSpec, EngineInfo, ImageInfo } from '../engine/engine.js'
 import { labelsOf, type Owner } from '../engine/labels.js'
 import type { AcceptedTask } from '../intake/accepted-task.js'
-import type { WorkspacePlan } from '../workspace/plan.js'
+import { PARTS, type Part, type WorkspacePlan } from '../workspace/plan.js'
 import { GATE_COMMAND, INSIDE } from './gate.js'
 
 /** The network of tasks that may reach the outside; made once, shared by all, its containers can't reach each other. */
@@ -9,6 +9,9 @@ export const OPEN_NETWORK = 'agirunner-open'
 
 /** What `apt-get install` and the like need of root, and nothing more. */
 const ROOT_CAPABILITIES = ['CHOWN', 'DAC_OVERRIDE', 'FOWNER', 'SETUID', 'SETGID']
+
+/** What a task may read and not change, whoever it runs as. */
+const READ_ONLY: readonly Part[] = ['context', 'gate']
 
 /** A name that says what it is, the same for the same attempt: a second create of it answers 409. */
 function containerName(taskId: string, attempt: number): string {
@@ -34,14 +37,11 @@ export function containerSpec(
     user: `${user.uid}:${user.gid}`,
     readOnlyRoot: profile === 'user',
     capabilities: profile === 'root' ? ROOT_CAPABILITIES : [],
-    mounts: [
-      { ...plan.mount, target: INSIDE.repo, readOnly: plan.readOnly },
-      { type: 'bind', source: slot.context, target: INSIDE.context, readOnly: true },
-      { type: 'bind', source: slot.output, target: INSIDE.output, readOnly: false },
-      { type: 'bind', source: slot.home, target: INSIDE.home, readOnly: false },
-      { type: 'bind', source: slot.log, target: INSIDE.log, readOnly: false },
-      { type: 'bind', source: slot.gate, target: INSIDE.gate, readOnly: true },
-    ],
+    mounts: PARTS.map(part => ({
+      ...plan.delivery.mounts[part],
+      target: INSIDE[part],
+      readOnly: READ_ONLY.includes(part) || (part === 'repo' && plan.readOnly),
+    })),
     tmpfs: { '/tmp': `rw,exec,nosuid,nodev,mode=1777,size=${resources.tmp}` },
     // A limit above what the machine has is no limit: the engine would refuse it.
     cpus: Math.min(resources.cpu, options.engine.cpus),

@@ -5,10 +5,12 @@ import type { ContainerEngine, EngineInfo } from '../engine/engine.js'
 import { LABELS, type Owner } from '../engine/labels.js'
 import type { AcceptedTask } from '../intake/accepted-task.js'
 import type { WorkspacePlan } from '../workspace/plan.js'
+import { AttachedLog } from './attached-log.js'
 import { containerSpec, OPEN_NETWORK, taskEnvironment } from './container-spec.js'
 import { renderGate } from './gate.js'
 import { Images } from './images.js'
 import type { RunningContainer } from './running-container.js'
+import { newBorder } from './step-borders.js'
 import { Supervisor } from './supervise.js'
 import { refuseUnsupported } from './unsupported.js'
 
@@ -54,7 +56,9 @@ export class Execution {
     const image = await this.#images.ready(accepted, data => state.progress(data), signal)
     state.enter('create')
     if (task.environment.network.mode === 'open') await engine.ensureNetwork(OPEN_NETWORK, {})
-    await this.#writeGate(accepted, plan)
+    const border = plan.delivery.shared ? null : newBorder()
+    await this.#writeGate(accepted, plan, border)
+    await plan.delivery.send({ image: image.info.id, signal, progress: data => state.progress(data) })
     const spec = containerSpec(accepted, plan, {
       owner,
       engine: info,
@@ -63,18 +67,21 @@ export class Execution {
     })
     signal.throwIfAborted()
     const id = await this.#create(spec)
+    let log: AttachedLog | null = null
     try {
       signal.throwIfAborted()
       state.enter('start')
+      if (border !== null) log = await AttachedLog.open({ engine, id, folder: plan.slot.log, border })
       await this.#options.beforeRun(accepted)
       signal.throwIfAborted()
       await engine.start(id)
     } catch (error) {
+      await log?.abandon()
       await engine.remove(id)
       throw error
     }
     state.enter('run')
-    return this.#supervise(accepted, plan, {
+    return this.#supervise(accepted, plan, log, {
       id,
       name: spec.name,
       image: image.reference,
@@ -82,13 +89,11 @@ export class Execution {
     })
   }
 
-  async #writeGate(accepted: AcceptedTask, plan: WorkspacePlan): Promise<void> {
+  async #writeGate(accepted: AcceptedTask, plan: WorkspacePlan, border: string | null): Promise<void> {
     const { log, gate } = plan.slot
+    const script = renderGate(accepted.task.run, taskEnvironment(accepted), { border, notes: notesOf(plan) })
     await Promise.all([
-      writeFile(join(gate, 'f'), renderGate(accepted.task.run, taskEnvironment(accepted), notesOf(plan)), {
-        mode: 0o444,
-        flag: 'wx',
-      }),
+      writeFile(join(gate, 'f'), script, { mode: 0o444, flag: 'wx' }),
       ...['o', 'e', 's'].map(name => makeLogFile(join(log, name), plan)),
     ])
   }
@@ -114,6 +119,7 @@ export class Execution {
   #supervise(
     accepted: AcceptedTask,
     plan: WorkspacePlan,
+    log: AttachedLog | null,
     made: { id: string; name: string; image: string; digest: string },
   ): RunningContainer {
     const { engine } = this.#options
@@ -124,6 +130,10 @@ export class Execution {
       timeoutMs: timeout * 1000,
       graceMs: grace * 1000,
       marksFolder: plan.slot.log,
+      settle: async () => {
+        await log?.finish()
+        await plan.delivery.collectMarks(new AbortController().signal)
+      },
     })
     return {
       id: made.id,
@@ -133,7 +143,10 @@ export class Execution {
       plan,
       exit: supervisor.exit,
       stop: cause => supervisor.stop(cause),
-      release: () => engine.remove(made.id),
+      release: async () => {
+        await log?.abandon()
+        await engine.remove(made.id)
+      },
     }
   }
 }

@@ -97,6 +97,7 @@ describe('marks', () => {
     expect(marks).toEqual({
       passed: true,
       failure: null,
+      lost: false,
       steps: [{ index: 0, stdoutOffset: 0, stderrOffset: 0, startedMs: 1500, exitCode: 4, durationMs: 750 }],
     })
   })

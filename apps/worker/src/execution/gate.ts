@@ -26,17 +26,19 @@ const GATE_FAILED = 125
  * `g` the gate was passed · `f WHAT` it failed · `b I O E T` step I began with O and E bytes in the logs at uptime T ·
  * `x I CODE T` step I ended.
  *
- * @param notes lines that the runtime has to say of the workspace, for stderr
+ * @param options.border set where the worker does not see the files: then the log stays on the container's own streams,
+ *   each step begins with this text and its index in both of them, and `t I T` stands for `b`
+ * @param options.notes lines that the runtime has to say of the workspace, for stderr
  */
 export function renderGate(
   run: Task['run'],
   env: Readonly<Record<string, string>>,
-  notes: readonly string[] = [],
+  { border = null, notes = [] }: { border?: string | null; notes?: readonly string[] } = {},
 ): string {
   const { log, repo } = INSIDE
   const head = [
     `N='\n'`,
-    `exec 1>>${log}/o 2>>${log}/e </dev/null`,
+    border === null ? `exec 1>>${log}/o 2>>${log}/e </dev/null` : 'exec </dev/null',
     `fail() { echo "f $1" >>${log}/s; exit ${GATE_FAILED}; }`,
     `command -v env >/dev/null || fail 'the image has no env'`,
     ...notes.map(note => `printf 'agirunner: %s\\n' ${quote(note)} >&2`),
@@ -48,7 +50,7 @@ export function renderGate(
   const prefix = `env -u TINI_KILL_PROCESS_GROUP ${environment.join(' ')}`
   return [
     ...head,
-    ...(run.steps ? renderSteps(run.steps, prefix) : [`exec ${prefix} ${renderCommand(run)}`]),
+    ...(run.steps ? renderSteps(run.steps, prefix, border) : [`exec ${prefix} ${renderCommand(run)}`]),
     '',
   ].join('\n')
 }
@@ -61,17 +63,17 @@ function renderCommand({ script, command }: Command): string {
 }
 
 /** Runs steps one after another up to the first that fails; a SIGTERM lets the running one end and starts no other. */
-function renderSteps(steps: readonly Command[], prefix: string): string[] {
+function renderSteps(steps: readonly Command[], prefix: string, border: string | null): string[] {
   const { log } = INSIDE
   return [
     'stop=0',
     `trap 'stop=143' TERM`,
     'now() { read -r up idle </proc/uptime; echo "$up"; }',
-    `sizes() { echo "$(wc -c <${log}/o) $(wc -c <${log}/e)"; }`,
+    renderBegin(border),
     'code=0',
     ...steps.flatMap((step, index) => [
       `if [ "$code" = 0 ] && [ "$stop" = 0 ]; then`,
-      `echo "b ${index} $(sizes) $(now)" >>${log}/s`,
+      `begin ${index}`,
       `(trap - TERM; exec ${prefix} ${renderCommand(step)})`,
       'code=$?',
       `echo "x ${index} $code $(now)" >>${log}/s`,
@@ -80,6 +82,17 @@ function renderSteps(steps: readonly Command[], prefix: string): string[] {
     '[ "$code" != 0 ] || code=$stop',
     'exit "$code"',
   ]
+}
+
+/** What marks where a step begins. The border is written in two halves, so that who reads the script prints none. */
+function renderBegin(border: string | null): string {
+  const { log } = INSIDE
+  if (border === null) {
+    return `begin() { echo "b $1 $(wc -c <${log}/o) $(wc -c <${log}/e) $(now)" >>${log}/s; }`
+  }
+  const half = border.length / 2
+  const text = `${quote(border.slice(0, half))}${quote(border.slice(half))}"$1"`
+  return `begin() { echo "t $1 $(now)" >>${log}/s; echo ${text}; echo ${text} >&2; }`
 }
 
 /**

@@ -15,6 +15,7 @@ export class Supervisor {
   readonly #engine: ContainerEngine
   readonly #id: string
   readonly #graceMs: number
+  readonly #settle: () => Promise<void>
   readonly #ended = new AbortController()
   #cause: StopCause | null = null
   #signal: Exit['signal'] = null
@@ -25,10 +26,13 @@ export class Supervisor {
     timeoutMs: number
     graceMs: number
     marksFolder: string
+    /** Waits until what the ended container left is where the worker sees it. */
+    settle?: () => Promise<void>
   }) {
     this.#engine = options.engine
     this.#id = options.id
     this.#graceMs = options.graceMs
+    this.#settle = options.settle ?? (() => Promise.resolve())
     this.exit = this.#watch(options.timeoutMs, options.marksFolder)
     // Whoever waits for the exit sees its rejection; a worker must not die of one that nobody awaits any more.
     this.exit.catch(() => undefined)
@@ -49,11 +53,18 @@ export class Supervisor {
       const never = new AbortController()
       const ended = await this.#engine.exit(this.#id, never.signal)
       const late = monotonicMs() - started >= timeoutMs
+      this.#end(timer)
+      await this.#settle()
       return await this.#toExit(ended, marksFolder, late)
     } finally {
-      clearTimeout(timer)
-      this.#ended.abort()
+      this.#end(timer)
     }
+  }
+
+  /** From here on nothing is sent to the container, nor does anything change why it ended. */
+  #end(timer: NodeJS.Timeout): void {
+    clearTimeout(timer)
+    this.#ended.abort()
   }
 
   async #toExit(ended: ContainerExit, marksFolder: string, late: boolean): Promise<Exit> {

@@ -1,11 +1,14 @@
 import { execFile } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
 import { mkdir, mkdtemp, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
 import type { CacheBudget } from '@agirunner/cache'
 import { parseTask, TaskFailure } from '@agirunner/contracts'
 import { type GitServer, git, serveGit } from '@agirunner/test-kit'
+import { dockerEngine } from '../engine/docker/docker-engine.js'
 import type { ContainerEngine } from '../engine/engine.js'
+import { LABELS } from '../engine/labels.js'
 import { type AcceptedTask, Secret } from '../intake/accepted-task.js'
 import type { HostRoot } from '../support/host-roots.js'
 import { hostId, newWorkerId } from '../support/identity.js'
@@ -38,6 +41,9 @@ export function volumeEngine(): ContainerEngine & { readonly made: Set<string> }
 export const NOTHING_EARLIER: EarlierArtifacts = {
   find: () => Promise.reject(new TaskFailure('workspace.not_found', 'no task has run yet')),
 }
+/** The strategies that need an engine's help to look into a workspace have a real one. */
+const realEngine = dockerEngine({ host: process.env.DOCKER_HOST ?? null, tls: false })
+const IMAGE = process.env.AGIRUNNER_TEST_IMAGE ?? 'agirunner/debian-base:1'
 
 /** A folder with repositories and a git server, and workspaces made in it. */
 export class WorkspaceFixture {
@@ -46,6 +52,8 @@ export class WorkspaceFixture {
   readonly server: GitServer
   readonly #rooms: Workspaces[] = []
   readonly engine = volumeEngine()
+  /** Names what this fixture makes on a real engine. */
+  readonly #stack = randomUUID()
 
   private constructor(root: string, server: GitServer) {
     this.root = root
@@ -70,12 +78,12 @@ export class WorkspaceFixture {
       earlier?: EarlierArtifacts
     } = {},
   ): Workspaces {
-    const { allowPrivate = true, engine = this.engine, hostRoots = [], earlier = NOTHING_EARLIER } = options
+    const { allowPrivate = true, hostRoots = [], earlier = NOTHING_EARLIER } = options
     const { dataDir } = this
     const room = createWorkspaces({
       dataDir,
-      engine,
-      owner: { worker: newWorkerId(), host: hostId(), stack: 'test' },
+      engine: options.engine ?? (strategy === 'archive' ? realEngine : this.engine),
+      owner: { worker: newWorkerId(), host: hostId(), stack: this.#stack },
       strategy,
       allowPrivate,
       hostRoots,
@@ -85,12 +93,15 @@ export class WorkspaceFixture {
       cache: { maxBytes: 10 * 2 ** 30, minFreeBytes: 0, ...options.cache },
     })
     this.#rooms.push(room)
-    return room
+    return sending(room)
   }
 
   /** Runs `work` where the task would see its repository. */
   async inside<T>(plan: WorkspacePlan, work: (repo: string) => Promise<T>): Promise<T> {
     if (plan.layers.strategy === 'copy') return await work(plan.layers.copy)
+    // The engine is on this machine, so the volume is a folder of it.
+    if (plan.layers.strategy === 'archive')
+      return await work(await folderOf(plan.delivery.mounts.repo.source))
     const { lower, upper, work: scratch } = plan.layers
     const at = join(plan.slot.root, 'mounted')
     await mkdir(at, { recursive: true })
@@ -113,7 +124,14 @@ export class WorkspaceFixture {
   /** What is left of workspaces and half-made snapshots. */
   async leftovers(): Promise<string[]> {
     const list = (path: string) => readdir(join(this.dataDir, path)).catch(() => [])
-    return [...(await list('slots')), ...(await list('snapshots/staging')), ...this.engine.made]
+    const label = `${LABELS.stack}=${this.#stack}`
+    const onEngine = [...(await realEngine.containers(label)), ...(await realEngine.volumes(label))]
+    return [
+      ...(await list('slots')),
+      ...(await list('snapshots/staging')),
+      ...this.engine.made,
+      ...onEngine.map(({ name }) => name),
+    ]
   }
 
   async close(): Promise<void> {
@@ -121,6 +139,31 @@ export class WorkspaceFixture {
     await this.server.close()
     await rm(this.root, { recursive: true, force: true })
   }
+}
+
+/** Brings a workspace to where a container would see it, as execution does. */
+function sending(room: Workspaces): Workspaces {
+  return {
+    prune: () => room.prune(),
+    cacheStatus: () => room.cacheStatus(),
+    prepare: async (accepted, options) => {
+      const plan = await room.prepare(accepted, options)
+      try {
+        await plan.delivery.send({ image: IMAGE, ...options })
+      } catch (error) {
+        await plan.release()
+        throw error
+      }
+      return plan
+    },
+    close: () => room.close(),
+  }
+}
+
+/** The folder of a volume of the engine's. */
+async function folderOf(volume: string): Promise<string> {
+  const { stdout } = await run('docker', ['volume', 'inspect', '--format', '{{.Mountpoint}}', volume])
+  return stdout.trim()
 }
 
 let counter = 0

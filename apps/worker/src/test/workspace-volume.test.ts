@@ -9,7 +9,7 @@ import { createChangesCapture } from '../capture/changes/index.js'
 import { dockerEngine } from '../engine/docker/docker-engine.js'
 import { labelsOf } from '../engine/labels.js'
 import { probeStrategy } from '../workspace/index.js'
-import type { WorkspacePlan } from '../workspace/plan.js'
+import { STRATEGIES, type WorkspacePlan } from '../workspace/plan.js'
 import { accept, QUIET, WorkspaceFixture } from './workspace-fixture.js'
 
 const run = promisify(execFile)
@@ -50,9 +50,9 @@ async function inContainer(plan: WorkspacePlan, script: string): Promise<number>
     readOnlyRoot: true,
     capabilities: [],
     mounts: [
-      { ...plan.mount, target: '/workspace/repo', readOnly: false },
-      { type: 'bind', source: plan.slot.home, target: '/home/agent', readOnly: false },
-      { type: 'bind', source: plan.slot.output, target: '/workspace/output', readOnly: false },
+      { ...plan.delivery.mounts.repo, target: '/workspace/repo', readOnly: false },
+      { ...plan.delivery.mounts.home, target: '/home/agent', readOnly: false },
+      { ...plan.delivery.mounts.output, target: '/workspace/output', readOnly: false },
     ],
     tmpfs: {},
     cpus: 1,
@@ -70,19 +70,19 @@ async function inContainer(plan: WorkspacePlan, script: string): Promise<number>
   }
 }
 
-test('the probe finds the overlay to work here, and the copy without an image to try it with', async () => {
+test('the probe finds the overlay to work here, and falls back with the reasons', async () => {
   const options = { owner, dataDir: fixture.dataDir }
   expect(await probeStrategy(engine, { ...options, image: IMAGE })).toMatchObject({
     strategy: 'overlay_volume',
   })
   const without = await probeStrategy(engine, { ...options, image: 'agirunner/no-such-image:0' })
-  expect(without).toMatchObject({ strategy: 'copy', why: expect.stringContaining('no-such-image') })
+  expect(without).toMatchObject({ strategy: 'archive', why: expect.stringContaining('no-such-image') })
   const colon = await probeStrategy(engine, { ...options, dataDir: `${fixture.root}/a:b`, image: IMAGE })
   expect(colon.strategy).toBe('copy')
   expect(await fixture.leftovers()).toEqual([])
 })
 
-test.each(['overlay_volume', 'copy'] as const)(
+test.each(STRATEGIES)(
   'git works for the task in its container, and its changes are read back, %s',
   async strategy => {
     const room = fixture.room(strategy, { engine })
@@ -100,6 +100,8 @@ test.each(['overlay_volume', 'copy'] as const)(
     umask 077; mkdir -p secret; echo 1 >secret/file
     printf '\\0' >bin`
     expect(await inContainer(plan, script)).toBe(0)
+    await plan.delivery.collect('repo', QUIET.signal)
+    await plan.delivery.collect('output', QUIET.signal)
     const patchFile = join(plan.slot.root, 'patch')
     const { changes } = await capture.capture({ plan, patchFile, signal: QUIET.signal })
     const clone = join(plan.slot.root, 'clone')

@@ -187,7 +187,7 @@ function appendInGit(name: string, text: string, layers: RepositoryLayers, owner
   const below = look(join(layers.lower, path))
   if (!below?.isFile() || below.size > MAX_GIT_FILE_BYTES) return
   const target = join(writableSide(layers), path)
-  if (layers.strategy === 'overlay_volume') {
+  if (layers.strategy !== 'copy') {
     for (const { folder, mode } of folders) ensureFolder(join(layers.upper, folder), mode, owner)
     copyFileSync(join(layers.lower, path), target)
     giveSync(target, owner)

@@ -3,23 +3,18 @@ import { chownSync, mkdirSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { promisify } from 'node:util'
-import type { ContainerEngine } from '../engine/engine.js'
-import { labelsOf, type Owner } from '../engine/labels.js'
-import type { RepositoryLayers, Slot, Strategy, WorkspacePlan } from './plan.js'
+import type { RepositoryLayers, Slot, Strategy } from './plan.js'
 import { type FileOwner, isRoot } from './slots.js'
 
 const run = promisify(execFile)
 const MAX_LIST_BYTES = 256 * 2 ** 20
-
-/** What the kernel must do with a task's layer; see ARCHITECTURE.md for why each. */
-const OVERLAY_OPTIONS = 'redirect_dir=on,metacopy=off,index=off'
 
 /** Whether a path can stand in the options of an overlay mount, where `,` and `:` and `\` mean something. */
 export function isMountable(path: string): boolean {
   return /^\/[^,:\\\s"]*$/.test(path)
 }
 
-/** Where the task's own files go: on top of the snapshot, or into a copy of it. */
+/** Where the task's own files go: on top of the snapshot, into a copy of it, or into a folder that is sent after it. */
 export async function makeLayers(
   strategy: Strategy,
   slot: Slot,
@@ -30,9 +25,10 @@ export async function makeLayers(
   if (strategy === 'copy') return await copySnapshot(slot, lower, signal)
   const [upper, work] = [join(slot.root, 'upper'), join(slot.root, 'work')]
   mkdirSync(upper, { mode: 0o755 })
-  mkdirSync(work, { mode: 0o700 })
   // The owner of the whole is the owner of the upper's root; without it git inside speaks of dubious ownership.
   if (isRoot()) chownSync(upper, owner.uid, owner.gid)
+  if (strategy === 'archive') return { strategy, lower, upper, copy: join(slot.root, 'repo') }
+  mkdirSync(work, { mode: 0o700 })
   return { strategy, lower, upper, work }
 }
 
@@ -64,32 +60,6 @@ async function noteCopied(slot: Slot, copy: string): Promise<void> {
     stdout: Buffer.alloc(0),
   }))
   await writeFile(join(slot.root, 'copied'), stdout, { mode: 0o600 })
-}
-
-/** What the engine mounts at /workspace/repo; an overlay needs a volume, which `removeVolume` gives back. */
-export async function makeMount(
-  engine: ContainerEngine,
-  worker: Owner,
-  slot: Slot,
-  layers: RepositoryLayers,
-): Promise<WorkspacePlan['mount']> {
-  if (layers.strategy === 'copy') return { type: 'bind', source: layers.copy }
-  const name = volumeName(slot)
-  const { lower, upper, work } = layers
-  await engine.createVolume({
-    name,
-    labels: labelsOf(worker, 'task', slot.id),
-    options: {
-      type: 'overlay',
-      device: 'overlay',
-      o: `lowerdir=${lower},upperdir=${upper},workdir=${work},${OVERLAY_OPTIONS}`,
-    },
-  })
-  return { type: 'volume', source: name }
-}
-
-export function volumeName(slot: Slot): string {
-  return `agirunner-${slot.id}`
 }
 
 /** The folder into which the worker may write for the task: files there are the task's view of its repository. */

@@ -1,8 +1,17 @@
 import type { Skipped } from '@agirunner/contracts'
 import type { Releasable } from '../support/lifecycle.js'
 
-/** How the repository gets into the container; probed once at start. */
-export type Strategy = 'overlay_volume' | 'copy'
+export { STRATEGIES, type Strategy } from '../support/strategy.js'
+
+/** The folders of a workspace that a container sees. */
+export const PARTS = ['repo', 'context', 'output', 'home', 'log', 'gate'] as const
+export type Part = (typeof PARTS)[number]
+
+export interface MountSource {
+  readonly type: 'volume' | 'bind'
+  /** The name of a volume, or a folder of the host. */
+  readonly source: string
+}
 
 /**
  * The folders of one container on the host, below `$AGIRUNNER_DATA/slots/<id>`. Used once, then deleted. `owner.json` in it names the
@@ -41,6 +50,42 @@ export type RepositoryLayers =
       readonly work: string
     }
   | { readonly strategy: 'copy'; readonly lower: string; readonly copy: string }
+  | {
+      readonly strategy: 'archive'
+      readonly lower: string
+      /** The task's own files, which are sent after the snapshot's and replace them. */
+      readonly upper: string
+      /** What the repository is at the end; there once it is collected. */
+      readonly copy: string
+    }
+
+/** How the parts of a workspace get to the engine and back. Releasing takes them away from the engine. */
+export interface Delivery extends Releasable {
+  readonly mounts: Readonly<Record<Part, MountSource>>
+  /** Whether the worker sees what the container writes while it runs. */
+  readonly shared: boolean
+  /**
+   * Brings what the slot and the layers hold to where `mounts` will show it. The parts must be complete.
+   *
+   * @param options.image an image that the engine has
+   * @param options.progress told `{stage: 'send', bytes}`
+   * @throws TaskFailure `container.create_failed`, `engine.unavailable`; the signal's reason
+   */
+  send(options: {
+    image: string
+    signal: AbortSignal
+    progress: (data: Record<string, unknown>) => void
+  }): Promise<void>
+  /**
+   * Brings a part that the dead container left to the worker's disk: the repository to where the layers say, the
+   * output to the slot's folder.
+   *
+   * @throws TaskFailure `capture.failed`, `engine.unavailable`; the signal's reason
+   */
+  collect(part: 'repo' | 'output', signal: AbortSignal): Promise<void>
+  /** Adds the gate's marks to those in the slot's log folder. @throws as `collect` */
+  collectMarks(signal: AbortSignal): Promise<void>
+}
 
 /**
  * What to show the container. `lower` of the layers is pristine: a snapshot, whose `.git` is trusted, or the copy of a
@@ -56,10 +101,9 @@ export interface WorkspacePlan extends Releasable {
   readonly readOnly: boolean
   /** What of the source is not in the workspace, for the one who reads the changes. */
   readonly notes: readonly string[]
-  /** What is mounted at /workspace/repo. */
-  readonly mount: { readonly type: 'volume' | 'bind'; readonly source: string }
   /** What of the source is not in the workspace, and why: told in the log and in the result. Paths below /workspace. */
   readonly leftOut: readonly Skipped[]
+  readonly delivery: Delivery
   /** Paths below the repository that the platform put there; they are no changes of the task's. */
   readonly placed: readonly string[]
   /** uid and gid that own the workspace. */

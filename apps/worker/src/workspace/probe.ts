@@ -1,13 +1,14 @@
 import { randomUUID } from 'node:crypto'
 import { chown, mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { ContainerEngine } from '../engine/engine.js'
+import type { ContainerEngine, ContainerSpec } from '../engine/engine.js'
 import { labelsOf, type Owner } from '../engine/labels.js'
 import { whyNoPrivateMounts } from './children/private-mounts.js'
-import { isMountable, makeLayers, makeMount, volumeName } from './layers.js'
-import type { Strategy } from './plan.js'
+import { makeDelivery } from './delivery.js'
+import { isMountable, makeLayers } from './layers.js'
+import { type Delivery, type MountSource, type Slot, STRATEGIES, type Strategy } from './plan.js'
 import { removeTree } from './remove-tree.js'
-import { isRoot, makeSlot, ownerFor } from './slots.js'
+import { type FileOwner, isRoot, makeSlot, ownerFor } from './slots.js'
 
 export interface ProbeOptions {
   /** An image with `/bin/sh` and coreutils. */
@@ -17,79 +18,118 @@ export interface ProbeOptions {
 }
 
 const PROBE_MS = 30_000
-/** Reads the lower layer, and moves a folder of it: EXDEV without redirect_dir. */
+/** Reads what the worker wrote, and moves a folder of it: EXDEV in an overlay without redirect_dir. */
 const SCRIPT = 'cd /workspace/repo && read -r line <folder/file && mv folder moved && echo "$line" >answer'
 
 /**
- * Finds out how repositories can get into containers here, by running one. Leaves nothing behind.
+ * Finds out how workspaces can get into containers here, by running one for each way until one works. Leaves nothing
+ * behind.
  *
- * @returns the best strategy that works, and why it is that one
+ * @returns the best strategy that works, and why it is that one; `archive`, which asks least of the engine, where none
+ *   could be tried
  */
 export async function probeStrategy(
   engine: ContainerEngine,
   options: ProbeOptions,
 ): Promise<{ strategy: Strategy; why: string }> {
-  const why = await whyNoOverlay(engine, options)
-  if (why === null) return { strategy: 'overlay_volume', why: 'a container wrote through an overlay volume' }
-  return { strategy: 'copy', why: `no overlay; ${why}` }
+  const failed: string[] = []
+  for (const strategy of STRATEGIES) {
+    const why = await whyNot(strategy, engine, options)
+    const before = failed.map(reason => `; ${reason}`).join('')
+    if (why === null) return { strategy, why: `${WORKS[strategy]}${before}` }
+    failed.push(`no ${strategy}: ${why}`)
+  }
+  return { strategy: 'archive', why: `nothing could be tried; ${failed.join('; ')}` }
 }
 
-async function whyNoOverlay(engine: ContainerEngine, options: ProbeOptions): Promise<string | null> {
-  if (!isRoot()) return 'the worker is not root'
-  if (!isMountable(options.dataDir)) return `the path of ${options.dataDir} can't stand in mount options`
-  await mkdir(options.dataDir, { recursive: true, mode: 0o711 })
-  const mounts = await whyNoPrivateMounts(options.dataDir)
-  if (mounts !== null) return `the worker can't mount; ${mounts}`
-  if ((await engine.image(options.image)) === null) return `image ${options.image} is not there to try it`
+const WORKS: Readonly<Record<Strategy, string>> = {
+  overlay_volume: 'a container wrote through an overlay volume',
+  copy: "a container wrote to the worker's folder",
+  archive: 'a container wrote to a volume that the engine archived',
+}
+
+async function whyNot(
+  strategy: Strategy,
+  engine: ContainerEngine,
+  options: ProbeOptions,
+): Promise<string | null> {
+  const cannot = strategy === 'overlay_volume' ? await whyNoOverlay(options) : null
+  if (cannot !== null) return cannot
   try {
-    return await tryVolume(engine, options)
+    if ((await engine.image(options.image)) === null) return `image ${options.image} is not there to try it`
+    return await tryStrategy(strategy, engine, options)
   } catch (error) {
     return (error as Error).message
   }
 }
 
-/** @returns null when the container's writes arrived in our layer */
-async function tryVolume(
+async function whyNoOverlay({ dataDir }: ProbeOptions): Promise<string | null> {
+  if (!isRoot()) return 'the worker is not root'
+  if (!isMountable(dataDir)) return `the path of ${dataDir} can't stand in mount options`
+  await mkdir(dataDir, { recursive: true, mode: 0o711 })
+  const mounts = await whyNoPrivateMounts(dataDir)
+  return mounts === null ? null : `the worker can't mount; ${mounts}`
+}
+
+/** @returns null when what the container wrote arrived on our disk */
+async function tryStrategy(
+  strategy: Strategy,
   engine: ContainerEngine,
   { image, owner: worker, dataDir }: ProbeOptions,
 ): Promise<string | null> {
   const owner = ownerFor('user')
   const slot = await makeSlot(dataDir, worker, owner)
-  let id: string | null = null
+  const signal = AbortSignal.timeout(PROBE_MS)
+  const made: { delivery?: Delivery; id?: string } = {}
   try {
-    const lower = join(slot.root, 'lower')
-    await mkdir(join(lower, 'folder'), { recursive: true })
-    await chown(join(lower, 'folder'), owner.uid, owner.gid)
     const secret = randomUUID()
-    await writeFile(join(lower, 'folder/file'), `${secret}\n`)
-    const layers = await makeLayers('overlay_volume', slot, lower, owner, AbortSignal.timeout(PROBE_MS))
-    const mount = await makeMount(engine, worker, slot, layers)
-    id = await engine.create({
-      name: `agirunner-probe-${slot.id}`,
-      image,
-      command: ['/bin/sh', '-c', SCRIPT],
-      env: [],
-      labels: labelsOf(worker, 'helper', slot.id, image),
-      user: `${owner.uid}:${owner.gid}`,
-      readOnlyRoot: true,
-      capabilities: [],
-      mounts: [{ ...mount, target: '/workspace/repo', readOnly: false }],
-      tmpfs: {},
-      cpus: 1,
-      memoryBytes: 64 * 2 ** 20,
-      pids: 16,
-      shmBytes: 2 ** 20,
-      network: 'none',
-      runtime: null,
-    })
-    await engine.start(id)
-    const exit = await engine.exit(id, AbortSignal.timeout(PROBE_MS))
+    const lower = await makeLower(slot, owner, secret)
+    const layers = await makeLayers(strategy, slot, lower, owner, signal)
+    const delivery = await makeDelivery(engine, worker, slot, layers)
+    made.delivery = delivery
+    await delivery.send({ image, signal, progress: () => undefined })
+    made.id = await engine.create(probeSpec(worker, slot, image, delivery.mounts.repo))
+    await engine.start(made.id)
+    const exit = await engine.exit(made.id, signal)
     if (exit.exitCode !== 0) return `the container ended with ${exit.exitCode}`
-    const answer = await readFile(join(slot.root, 'upper/answer'), 'utf8')
+    await delivery.collect('repo', signal)
+    const side = layers.strategy === 'overlay_volume' ? layers.upper : layers.copy
+    const answer = await readFile(join(side, 'answer'), 'utf8').catch(() => '')
     return answer.trim() === secret ? null : 'the container wrote elsewhere'
   } finally {
-    if (id !== null) await engine.remove(id)
-    await engine.removeVolume(volumeName(slot))
+    if (made.id !== undefined) await engine.remove(made.id)
+    await made.delivery?.release()
     await removeTree(slot.root)
+  }
+}
+
+/** A tree with one folder of the task's and a file in it that nobody else knows. */
+async function makeLower(slot: Slot, owner: FileOwner, secret: string): Promise<string> {
+  const lower = join(slot.root, 'lower')
+  await mkdir(join(lower, 'folder'), { recursive: true })
+  await writeFile(join(lower, 'folder/file'), `${secret}\n`)
+  if (isRoot()) for (const path of [lower, join(lower, 'folder')]) await chown(path, owner.uid, owner.gid)
+  return lower
+}
+
+function probeSpec(worker: Owner, slot: Slot, image: string, repo: MountSource): ContainerSpec {
+  const { uid, gid } = ownerFor('user')
+  return {
+    name: `agirunner-probe-${slot.id}`,
+    image,
+    command: ['/bin/sh', '-c', SCRIPT],
+    env: [],
+    labels: labelsOf(worker, 'helper', slot.id, image),
+    user: `${uid}:${gid}`,
+    readOnlyRoot: true,
+    capabilities: [],
+    mounts: [{ ...repo, target: '/workspace/repo', readOnly: false }],
+    tmpfs: {},
+    cpus: 1,
+    memoryBytes: 64 * 2 ** 20,
+    pids: 16,
+    shmBytes: 2 ** 20,
+    network: 'none',
+    runtime: null,
   }
 }

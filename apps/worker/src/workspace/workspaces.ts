@@ -8,10 +8,11 @@ import type { AcceptedTask } from '../intake/accepted-task.js'
 import { sweepLocks } from '../support/file-lock.js'
 import type { HostRoot } from '../support/host-roots.js'
 import { CacheKeeper, type CacheStatus } from './cache-keeper.js'
+import { makeDelivery } from './delivery.js'
 import { diskFull, isDiskFull } from './disk-full.js'
 import { personalize, placeFiles, placingsOf, writeContext } from './files.js'
-import { isMountable, makeLayers, makeMount, volumeName } from './layers.js'
-import type { Slot, Strategy, WorkspacePlan } from './plan.js'
+import { isMountable, makeLayers } from './layers.js'
+import type { Delivery, Slot, Strategy, WorkspacePlan } from './plan.js'
 import { GIT_LIMITS, type GitLimits, Remotes } from './remotes.js'
 import { removeTree } from './remove-tree.js'
 import { Repositories } from './repositories.js'
@@ -111,13 +112,13 @@ class WorkspaceRoom implements Workspaces {
     const { dataDir, owner: worker } = this.#options
     const owner = ownerFor(accepted.task.environment.profile)
     const slot = await makeSlot(dataDir, worker, owner)
-    const made: { lower?: Lower } = {}
-    const release = () => this.#release(slot, made.lower)
+    const made: Made = {}
+    const release = () => releaseAll(slot, made)
     try {
       const sourced = await this.#sources.take(accepted, slot, owner, { signal, progress })
       made.lower = sourced.lower
       const { base, compareWith, readOnly, notes, leftOut } = sourced
-      const furnished = await this.#furnish(accepted, slot, sourced, signal)
+      const furnished = await this.#furnish(accepted, slot, sourced, made, signal)
       return { slot, base, compareWith, readOnly, notes, leftOut, owner, release, ...furnished }
     } catch (error) {
       await release().catch(() => undefined)
@@ -145,34 +146,44 @@ class WorkspaceRoom implements Workspaces {
     { task }: AcceptedTask,
     slot: Slot,
     { lower, files, readOnly }: Sourced,
+    made: Made,
     signal: Watch['signal'],
-  ): Promise<Pick<WorkspacePlan, 'layers' | 'mount' | 'placed'>> {
-    const { strategy, engine, owner: worker } = this.#options
+  ): Promise<Pick<WorkspacePlan, 'layers' | 'delivery' | 'placed'>> {
     const owner = ownerFor(task.environment.profile)
+    const { strategy, engine, owner: worker } = this.#options
     const layers = await makeLayers(strategy, slot, lower.repo, owner, signal)
     // The engine makes the volume, which it looks into only when it mounts it, while we write what goes into it.
-    const mounting = makeMount(engine, worker, slot, layers)
+    const delivering = makeDelivery(engine, worker, slot, layers).then(delivery => {
+      made.delivery = delivery
+      return delivery
+    })
     try {
       writeContext(slot, task)
       const placings = [...files, ...placingsOf(task.workspace.files)]
       const placed = await placeFiles(placings, slot, layers, owner)
       // What the task may only read is shown as it is.
       if (!readOnly) personalize(task, layers, placed, owner)
-      const mount = await mounting
+      const delivery = await delivering
       signal.throwIfAborted()
-      return { layers, mount, placed }
+      return { layers, delivery, placed }
     } finally {
       // A volume that comes after its removal would stay.
-      await mounting.catch(() => undefined)
+      await delivering.catch(() => undefined)
     }
   }
+}
 
-  /** The volume first: a mounted layer must not lose its files. */
-  async #release(slot: Slot, lower: Lower | undefined): Promise<void> {
-    if (this.#options.strategy === 'overlay_volume') await this.#options.engine.removeVolume(volumeName(slot))
-    await removeTree(slot.root)
-    await lower?.unpin()
-  }
+/** What a workspace holds beside its slot, as far as it was made. */
+interface Made {
+  lower?: Lower
+  delivery?: Delivery
+}
+
+/** What the engine has first: a mounted layer must not lose its files. */
+async function releaseAll(slot: Slot, { delivery, lower }: Made): Promise<void> {
+  await delivery?.release()
+  await removeTree(slot.root)
+  await lower?.unpin()
 }
 
 /** Whatever goes wrong here keeps its code and says where; what nobody foresaw is the worker's own disk. */

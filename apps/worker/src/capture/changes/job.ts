@@ -2,6 +2,7 @@ import { execFile, execFileSync } from 'node:child_process'
 import { rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Changes, TaskFailure } from '@agirunner/contracts'
+import { readSpecials } from '../../workspace/archive/specials.js'
 import { hashObject, ObjectStore } from '../../workspace/git/objects.js'
 import { MAX_OBJECT_BYTES } from '../../workspace/git/repository.js'
 import type { RepositoryLayers, WorkspacePlan } from '../../workspace/plan.js'
@@ -73,7 +74,7 @@ function openBase({ layers, compareWith, commit }: ChangesJob): BaseTree {
 }
 
 function capture(job: ChangesJob, base: BaseTree): CapturedChanges {
-  const tree = new WorkTree(job.layers.strategy === 'copy' ? job.layers.copy : job.view)
+  const tree = workTreeOf(job)
   const scan = scanAll(job, base, tree)
   const { commits, notes } = commitsOf(job, base, tree)
   const expected = treeAfter(base, new Map(scan.changes.map(change => [change.path, change.after])))
@@ -109,10 +110,16 @@ function scanAll({ layers, placed, slotRoot }: ChangesJob, base: BaseTree, tree:
   const names = new Set(placed.map(path => Buffer.from(path).toString('latin1')))
   const pristine = new WorkTree(layers.lower)
   const scan = new Scan({ base, tree, pristine, placed: names, isUntouched, tracked })
-  if (layers.strategy === 'copy') scan.compareFolder('', base.root)
+  if (layers.strategy !== 'overlay_volume') scan.compareFolder('', base.root)
   else
     scanOverlay(scan, { upper: new WorkTree(layers.upper), lower: new WorkTree(layers.lower), merged: tree })
   return scan
+}
+
+/** The repository as the task left it, on this disk. */
+function workTreeOf({ layers, view, slotRoot }: ChangesJob): WorkTree {
+  if (layers.strategy === 'overlay_volume') return new WorkTree(view)
+  return new WorkTree(layers.copy, layers.strategy === 'archive' ? readSpecials(slotRoot) : undefined)
 }
 
 function once<T>(make: () => T): () => T {

@@ -9,8 +9,14 @@ import {
   readlinkSync,
   readSync,
 } from 'node:fs'
+import type { SpecialKind } from '../../workspace/archive/unpack.js'
 
 const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = constants
+const TYPE_BITS: Readonly<Record<SpecialKind, number>> = {
+  fifo: constants.S_IFIFO,
+  character_device: constants.S_IFCHR,
+  block_device: constants.S_IFBLK,
+}
 
 /**
  * A folder that a task could write to, read so that nothing in it leads elsewhere. Paths are relative to it, their
@@ -19,13 +25,24 @@ const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = constants
  */
 export class WorkTree {
   readonly #root: string
+  readonly #specials: ReadonlyMap<string, SpecialKind>
+  readonly #namesOfSpecials = new Map<string, string[]>()
 
-  constructor(root: string) {
+  /** @param specials devices and FIFOs that were there and are not on this disk; seen, but never opened */
+  constructor(root: string, specials: ReadonlyMap<string, SpecialKind> = new Map()) {
     this.#root = Buffer.from(root).toString('latin1')
+    this.#specials = specials
+    for (const path of specials.keys()) {
+      const slash = path.lastIndexOf('/')
+      const folder = path.slice(0, Math.max(0, slash))
+      this.#namesOfSpecials.set(folder, [...(this.#namesOfSpecials.get(folder) ?? []), path.slice(slash + 1)])
+    }
   }
 
   /** Null when there is nothing. */
   look(path: string): BigIntStats | null {
+    const special = this.#specials.get(path)
+    if (special !== undefined) return this.#statOf(special)
     try {
       return lstatSync(this.#at(path), { bigint: true })
     } catch (error) {
@@ -37,7 +54,8 @@ export class WorkTree {
 
   /** The names in a folder. */
   list(path: string): string[] {
-    return readdirSync(this.#at(path), 'buffer').map(name => name.toString('latin1'))
+    const names = readdirSync(this.#at(path), 'buffer').map(name => name.toString('latin1'))
+    return [...names, ...(this.#namesOfSpecials.get(path) ?? [])]
   }
 
   /** The bytes of a regular file. @throws Error when it is larger than `maxBytes`, or no regular file any more */
@@ -79,6 +97,11 @@ export class WorkTree {
       const stat = this.look(parts.slice(0, index + 1).join('/'))
       return stat !== null && (index === parts.length - 1 ? !stat.isSymbolicLink() : stat.isDirectory())
     })
+  }
+
+  #statOf(kind: SpecialKind): BigIntStats {
+    const stat = lstatSync(this.#at(''), { bigint: true })
+    return Object.assign(stat, { mode: BigInt(TYPE_BITS[kind]), size: 0n })
   }
 
   #at(path: string): Buffer {

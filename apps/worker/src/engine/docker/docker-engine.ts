@@ -1,4 +1,6 @@
 import { Agent } from 'node:http'
+import type { Readable } from 'node:stream'
+import { inspect } from 'node:util'
 import { TaskFailure } from '@agirunner/contracts'
 import Docker from 'dockerode'
 import { sleep } from '../../support/lifecycle.js'
@@ -9,8 +11,11 @@ import type {
   ContainerSummary,
   EngineInfo,
   ImageInfo,
+  OutputRun,
   VolumeSpec,
 } from '../engine.js'
+import { getArchive, putArchive } from './archive.js'
+import { attachOutput } from './attach.js'
 import { createBody } from './body.js'
 import { asEngineError, hasStatus, toFailure } from './errors.js'
 import { pullImage } from './pull.js'
@@ -29,11 +34,21 @@ export function dockerEngine(address: EngineAddress): ContainerEngine {
   return new DockerEngine(new Docker(connection(address)))
 }
 
+/**
+ * docker-modem prints its whole request for a debug line before it asks whether anybody reads it: through the agent that
+ * is every kept socket and all that hangs on it, up to seconds for one call. This one shows nothing of itself.
+ */
+class OpaqueAgent extends Agent {
+  [inspect.custom](): string {
+    return 'Agent'
+  }
+}
+
 function connection({ host, tls }: EngineAddress): Docker.DockerOptions {
   // With TLS dockerode reads the address and the certificates from DOCKER_HOST and DOCKER_CERT_PATH itself.
   if (tls) return {}
   // Kept connections: a new one per call costs about a millisecond, and a task makes a dozen.
-  const kept = { agent: new Agent({ keepAlive: true, maxSockets: 256 }) }
+  const kept = { agent: new OpaqueAgent({ keepAlive: true, maxSockets: 256 }) }
   if (host === null) return { socketPath: '/var/run/docker.sock', ...kept }
   if (host.startsWith('unix://')) return { socketPath: host.slice('unix://'.length), ...kept }
   const url = new URL(host.replace(/^tcp:/, 'http:'))
@@ -212,6 +227,23 @@ class DockerEngine implements ContainerEngine {
       'engine.unavailable',
       `container ${id.slice(0, 12)} could not be removed within 10 s`,
     )
+  }
+
+  attach(id: string, signal: AbortSignal): Promise<AsyncIterable<OutputRun>> {
+    return attachOutput(this.#docker.getContainer(id), signal)
+  }
+
+  async putArchive(
+    id: string,
+    folder: string,
+    archive: Readable,
+    options: Parameters<ContainerEngine['putArchive']>[3],
+  ): Promise<void> {
+    await putArchive(this.#docker.getContainer(id), folder, archive, options)
+  }
+
+  getArchive(id: string, path: string, signal: AbortSignal): AsyncIterable<Buffer> {
+    return getArchive(this.#docker.getContainer(id), path, signal)
   }
 
   async containers(label: string): Promise<ContainerSummary[]> {

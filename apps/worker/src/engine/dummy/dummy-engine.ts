@@ -1,3 +1,4 @@
+import type { Readable } from 'node:stream'
 import { TaskFailure } from '@agirunner/contracts'
 import type {
   ContainerEngine,
@@ -6,6 +7,7 @@ import type {
   ContainerSummary,
   EngineInfo,
   ImageInfo,
+  OutputRun,
   VolumeSpec,
 } from '../engine.js'
 
@@ -106,6 +108,22 @@ export class DummyEngine implements ContainerEngine {
     this.containersById.get(id)?.end({ exitCode: 137 })
     this.containersById.delete(id)
     return Promise.resolve()
+  }
+
+  async attach(id: string): Promise<AsyncIterable<OutputRun>> {
+    const { ended } = this.#get(id)
+    return (async function* () {
+      await ended
+      yield* []
+    })()
+  }
+
+  async putArchive(_id: string, _folder: string, archive: Readable): Promise<void> {
+    for await (const _chunk of archive);
+  }
+
+  async *getArchive(): AsyncGenerator<Buffer> {
+    yield* []
   }
 
   containers(label: string): Promise<ContainerSummary[]> {
