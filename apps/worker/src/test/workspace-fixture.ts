@@ -56,14 +56,20 @@ export class WorkspaceFixture {
 
   room(
     strategy: Strategy,
-    options: { allowPrivate?: boolean; limits?: Partial<GitLimits>; engine?: ContainerEngine } = {},
+    options: {
+      allowPrivate?: boolean
+      limits?: Partial<GitLimits>
+      engine?: ContainerEngine
+      /** Whether workspaces are brought to where a container sees them, as execution does. */
+      send?: boolean
+    } = {},
   ): Workspaces {
     const { allowPrivate = true, limits = {} } = options
     const engine = options.engine ?? (strategy === 'archive' ? realEngine : this.engine)
     const owner = { worker: `w-${process.pid}-0-test`, host: 'test', stack: this.#stack }
     const room = createWorkspaces({ dataDir: this.dataDir, engine, owner, strategy, allowPrivate, limits })
     this.#rooms.push(room)
-    return sending(room)
+    return options.send === false ? room : sending(room)
   }
 
   /** Runs `work` where the task would see its repository. */
@@ -110,7 +116,6 @@ export class WorkspaceFixture {
   }
 }
 
-/** Brings a workspace to where a container would see it, as execution does. */
 function sending(room: Workspaces): Workspaces {
   return {
     prepare: async (accepted, options) => {
