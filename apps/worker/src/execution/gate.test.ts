@@ -1,10 +1,11 @@
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawnSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals'
 import { INSIDE, quote, renderGate } from './gate.js'
 import { parseMarks } from './marks.js'
+import { newBorder } from './step-borders.js'
 
 let folder: string
 beforeEach(() => {
@@ -91,7 +92,56 @@ describe('the gate', () => {
   })
 })
 
+describe('a gate whose files the worker does not see', () => {
+  const border = newBorder()
+
+  /** Its two streams, and the marks that it left in the file. */
+  function runPiped(script: string) {
+    const file = join(folder, 'f')
+    writeFileSync(file, script.replaceAll(INSIDE.log, folder).replaceAll(INSIDE.repo, folder))
+    writeFileSync(join(folder, 's'), '')
+    const { status, stdout, stderr } = spawnSync('/bin/sh', ['-c', `. ${file}`], { encoding: 'latin1' })
+    return { code: status, stdout, stderr, marks: readFileSync(join(folder, 's'), 'utf8') }
+  }
+
+  it('leaves its streams as they are', () => {
+    const result = runPiped(renderGate({ script: 'echo out; echo err >&2; cat; exit 7' }, {}, { border }))
+    expect(result).toMatchObject({ code: 7, stdout: 'out\n', stderr: 'err\n', marks: 'g\n' })
+  })
+
+  it('prints a border to both where a step begins, and marks when it began and how it ended', () => {
+    const steps = [
+      { name: 'one', script: 'printf 1' },
+      { name: 'two', script: 'printf 2 >&2; exit 3' },
+    ]
+    const result = runPiped(renderGate({ steps }, {}, { border }))
+    expect(result.stdout).toBe(`${border}0\n1${border}1\n`)
+    expect(result.stderr).toBe(`${border}0\n${border}1\n2`)
+    expect(parseMarks(`o 0 0\ne 0 0\no 1 1\ne 1 0\n${result.marks}`).steps).toMatchObject([
+      { index: 0, stdoutOffset: 0, stderrOffset: 0, exitCode: 0, durationMs: expect.any(Number) },
+      { index: 1, stdoutOffset: 1, stderrOffset: 0, exitCode: 3, durationMs: expect.any(Number) },
+    ])
+  })
+
+  it('shows no border to a task that prints the script', () => {
+    const steps = [{ name: 'one', script: `cat ${INSIDE.gate}/f`.replace(INSIDE.gate, folder) }]
+    expect(runPiped(renderGate({ steps }, {}, { border })).stdout.split(border)).toHaveLength(2)
+  })
+})
+
 describe('marks', () => {
+  it('tell of a step that has begun in one stream only that', () => {
+    const { steps } = parseMarks('o 0 0\no 1 12\ne 0 0\n')
+    expect(steps.map(step => [step.stdoutOffset, step.stderrOffset])).toEqual([
+      [0, 0],
+      [12, Number.POSITIVE_INFINITY],
+    ])
+  })
+
+  it('tell that output was lost', () => {
+    expect(parseMarks('g\nl\n')).toMatchObject({ passed: true, lost: true })
+  })
+
   it('pass over what does not fit their form', () => {
     const marks = parseMarks('g\nb 0 0 0 1.50\nnonsense\nx 0 0 oops\nx 0 4 2.25\nx 0 0 9\nx 7 0 1\n')
     expect(marks).toEqual({

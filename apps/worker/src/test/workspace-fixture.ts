@@ -76,6 +76,8 @@ export class WorkspaceFixture {
       engine?: ContainerEngine
       hostRoots?: readonly HostRoot[]
       earlier?: EarlierArtifacts
+      /** Whether workspaces are brought to where a container sees them, as execution does. */
+      send?: boolean
     } = {},
   ): Workspaces {
     const { allowPrivate = true, hostRoots = [], earlier = NOTHING_EARLIER } = options
@@ -93,7 +95,7 @@ export class WorkspaceFixture {
       cache: { maxBytes: 10 * 2 ** 30, minFreeBytes: 0, ...options.cache },
     })
     this.#rooms.push(room)
-    return sending(room)
+    return options.send === false ? room : sending(room)
   }
 
   /** Runs `work` where the task would see its repository. */
@@ -141,7 +143,6 @@ export class WorkspaceFixture {
   }
 }
 
-/** Brings a workspace to where a container would see it, as execution does. */
 function sending(room: Workspaces): Workspaces {
   return {
     prune: () => room.prune(),

@@ -17,7 +17,7 @@ const ROOT: FileOwner = { uid: 0, gid: 0 }
 
 /**
  * Whose a task's workspace is. A worker without root can't give files away, so its tasks run as the worker's own uid
- * and gid: then the copy strategy is the only one.
+ * and gid: then there are no overlays.
  */
 export function ownerFor(profile: 'user' | 'root'): FileOwner {
   const uid = process.getuid?.() ?? 0

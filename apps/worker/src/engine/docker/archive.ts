@@ -1,9 +1,10 @@
-import type { Readable } from 'node:stream'
-import { Transform } from 'node:stream'
+import { type Readable, Transform } from 'node:stream'
 import { pipeline } from 'node:stream/promises'
 import { TaskFailure } from '@agirunner/contracts'
 import type Docker from 'dockerode'
+import { rejectOnAbort } from '../../support/lifecycle.js'
 import { hasStatus, toFailure } from './errors.js'
+import { openStream } from './open-stream.js'
 
 /** An archive in whose transfer nothing moves for so long is given up, in milliseconds. */
 const STALL_MS = 60_000
@@ -26,17 +27,19 @@ export async function putArchive(
     },
   })
   // What goes wrong with it ends the call, which tells.
+  meter.on('error', () => undefined)
   pipeline(archive, meter, { signal: stall.signal }).catch(() => undefined)
   try {
-    await container.putArchive(meter, { path: folder, abortSignal: stall.signal })
+    await Promise.race([container.putArchive(meter, { path: folder }), rejectOnAbort(stall.signal)])
   } catch (error) {
     signal.throwIfAborted()
     if (archive.errored && !stall.signal.aborted) throw archive.errored
     throw stall.failure ?? toFailure(error, 'container.create_failed', 'send the workspace to the engine')
   } finally {
     stall.end()
+    // With an error, or a request that was given up would stay open half-sent.
+    meter.destroy(new Error('the transfer is over'))
     archive.destroy()
-    meter.destroy()
   }
 }
 
@@ -49,7 +52,7 @@ export async function* getArchive(
   const stall = new StallGuard(signal)
   let stream: Readable | null = null
   try {
-    stream = (await container.getArchive({ path, abortSignal: stall.signal })) as Readable
+    stream = await openStream(container.getArchive({ path }), stall.signal)
     for await (const chunk of stream) {
       stall.moved()
       yield chunk as Buffer

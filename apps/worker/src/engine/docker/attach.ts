@@ -3,6 +3,7 @@ import { TaskFailure } from '@agirunner/contracts'
 import type Docker from 'dockerode'
 import type { OutputRun } from '../engine.js'
 import { toFailure } from './errors.js'
+import { openStream } from './open-stream.js'
 
 /** As long as the engine may take to answer, in milliseconds. */
 const ANSWER_MS = 60_000
@@ -16,10 +17,9 @@ export async function attachOutput(
 ): Promise<AsyncIterable<OutputRun>> {
   const late = new AbortController()
   const timer = setTimeout(() => late.abort(), ANSWER_MS)
-  const options = { stream: true, stdout: true, stderr: true }
-  const abortSignal = AbortSignal.any([signal, late.signal])
+  const call = container.attach({ stream: true, stdout: true, stderr: true })
   try {
-    const stream = (await container.attach({ ...options, abortSignal })) as unknown as IncomingMessage
+    const stream = await openStream(call, AbortSignal.any([signal, late.signal]))
     stream.socket.setKeepAlive(true, PROBE_MS)
     return read(stream, signal)
   } catch (error) {

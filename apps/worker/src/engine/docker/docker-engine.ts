@@ -34,6 +34,11 @@ export function dockerEngine(address: EngineAddress): ContainerEngine {
   return new DockerEngine(new Docker(connection(address)))
 }
 
+/** 128 + SIGKILL. */
+const KILLED = 137
+const OOM_LOOKS = 4
+const OOM_LOOK_MS = 25
+
 /**
  * docker-modem prints its whole request for a debug line before it asks whether anybody reads it: through the agent that
  * is every kept socket and all that hangs on it, up to seconds for one call. This one shows nothing of itself.
@@ -176,7 +181,7 @@ class DockerEngine implements ContainerEngine {
       signal.throwIfAborted()
       try {
         await container.wait({ condition: 'not-running', abortSignal: signal })
-        return await this.#readExit(id)
+        return await this.#readWholeExit(id, signal)
       } catch (error) {
         signal.throwIfAborted()
         if (hasStatus(error, 404))
@@ -186,6 +191,19 @@ class DockerEngine implements ContainerEngine {
         await sleep(Math.min(1000, 50 * 2 ** failures), signal)
       }
     }
+  }
+
+  /**
+   * That a container was out of memory is noted apart from its end, and may come after it. Who was killed is asked for
+   * again for a moment; nothing is concluded from the status.
+   */
+  async #readWholeExit(id: string, signal: AbortSignal): Promise<ContainerExit> {
+    let exit = await this.#readExit(id)
+    for (let looks = 0; looks < OOM_LOOKS && exit.exitCode === KILLED && !exit.oomKilled; looks += 1) {
+      await sleep(OOM_LOOK_MS, signal)
+      exit = await this.#readExit(id)
+    }
+    return exit
   }
 
   async #readExit(id: string): Promise<ContainerExit> {

@@ -15,7 +15,7 @@ const MAX_RECORDS = 2 ** 20
 export interface TarEntry {
   readonly header: TarHeader
   /** The file's bytes, as they arrive. */
-  content(): AsyncGenerator<Buffer>
+  readonly content: () => AsyncGenerator<Buffer>
 }
 
 /**

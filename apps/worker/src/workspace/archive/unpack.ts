@@ -123,7 +123,9 @@ class Unpacking {
         return await symlink(Buffer.from(target, 'latin1'), this.#at(path))
       case 'hardlink':
         return await this.#makeHardLink(path, this.#pathOf(target))
-      default:
+      case 'character_device':
+      case 'block_device':
+      case 'fifo':
         this.#note(path, type)
     }
   }
