@@ -8,6 +8,8 @@ export interface TestWorkerOptions {
   readonly dataDir: string
   /** More variables for it, such as AGIRUNNER_CONCURRENCY. */
   readonly env?: Readonly<Record<string, string>>
+  /** A command that starts the worker's own, such as `['unshare', '-m', …]`; it must become it by `exec`. */
+  readonly by?: readonly string[]
   /** How long it may take to be ready, in milliseconds; 60 s by default. */
   readonly within?: number
 }
@@ -46,10 +48,12 @@ export async function startWorker({
   queue,
   dataDir,
   env = {},
+  by = [],
   within = 60_000,
 }: TestWorkerOptions): Promise<TestWorker> {
   const passedOn = Object.entries(process.env).filter(([name]) => PASSED_ON.test(name))
-  const child = spawn(process.execPath, [WORKER], {
+  const [program = process.execPath, ...args] = [...by, process.execPath, WORKER]
+  const child = spawn(program, args, {
     env: {
       ...Object.fromEntries(passedOn),
       REDIS_URL: redisUrl,

@@ -1,4 +1,4 @@
-import { readFileSync } from 'node:fs'
+import { mkdirSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { REDIS_PREFIX, type TaskResult } from '@agirunner/contracts'
 import { eventually, expectNoLeaks, git } from '@agirunner/test-kit'
@@ -138,21 +138,29 @@ describe('cancel', () => {
 })
 
 describe('a worker that is killed with -9', () => {
-  it('leaves a task that fails with worker.lost when it had run, told by another worker, and nothing else', async () => {
-    const first = await world.startWorker()
-    const taskId = newTaskId()
-    await world.producer.enqueue({ taskId, run: { script: 'echo started; sleep 600' } })
-    await printed(taskId, 'started')
-    first.kill('SIGKILL')
-    await world.startWorker()
-    const result = await world.producer.waitForResult(taskId, { signal: AbortSignal.timeout(60_000) })
-    expect(result).toMatchObject({
-      status: 'failed',
-      failure: { code: 'worker.lost', origin: 'infrastructure' },
-      attempts: [{ worker: first.id, failure: { code: 'worker.lost' } }, {}],
-    })
-    await expectNoLeaks({ dataDir: world.dataDir, labels: { 'agirunner.worker': first.id }, within: 30_000 })
-  }, 120_000)
+  it.each(['overlay_volume', 'archive'])(
+    'leaves a task that fails with worker.lost when it had run, told by another worker, and nothing else, %s',
+    async strategy => {
+      const first = await world.startWorker({ AGIRUNNER_STRATEGY: strategy })
+      const taskId = newTaskId()
+      await world.producer.enqueue({ taskId, run: { script: 'echo started; sleep 600' } })
+      await printed(taskId, 'started')
+      first.kill('SIGKILL')
+      await world.startWorker()
+      const result = await world.producer.waitForResult(taskId, { signal: AbortSignal.timeout(60_000) })
+      expect(result).toMatchObject({
+        status: 'failed',
+        failure: { code: 'worker.lost', origin: 'infrastructure' },
+        attempts: [{ worker: first.id, failure: { code: 'worker.lost' } }, {}],
+      })
+      await expectNoLeaks({
+        dataDir: world.dataDir,
+        labels: { 'agirunner.worker': first.id },
+        within: 30_000,
+      })
+    },
+    120_000,
+  )
 
   it('leaves a task that another finishes when it may run twice', async () => {
     const first = await world.startWorker()
@@ -176,6 +184,31 @@ describe('a worker that is killed with -9', () => {
     })
     expect((await readLogs(world.producer, taskId)).stdout).toBe('attempt 1\nattempt 2\n')
   }, 120_000)
+})
+
+describe('a worker that shares no files with its engine', () => {
+  it('finds that out by itself, and runs tasks', async () => {
+    // Its data folder is a file system that only it sees; the engine sees an empty folder in its place.
+    mkdirSync(world.dataDir)
+    const apart = ['unshare', '-m', 'sh', '-c', 'mount -t tmpfs tmpfs "$0" && exec "$@"', world.dataDir]
+    const worker = await world.startWorker({}, apart)
+    expect(worker.strategy).toBe('archive')
+    const taskId = newTaskId()
+    const script =
+      'cat README.md && echo more >> README.md && echo "{\\"a\\":1}" > "$AGIRUNNER_OUTPUT/result.json"'
+    await world.producer.enqueue({
+      taskId,
+      workspace: { source: { type: 'git_remote', url: world.repoUrl } },
+      run: { script },
+    })
+    expect(await world.producer.waitForResult(taskId)).toMatchObject({
+      status: 'succeeded',
+      output: { a: 1 },
+      changes: { files: [{ path: 'repo/README.md', status: 'modified' }] },
+      container: { strategy: 'archive' },
+    })
+    expect((await readLogs(world.producer, taskId)).stdout).toBe('# Demo\n')
+  })
 })
 
 describe('a worker that is drained', () => {

@@ -28,7 +28,8 @@ export interface World {
   readonly repository: Repository
   readonly repoUrl: string
   readonly producer: Producer
-  startWorker(env?: Record<string, string>): Promise<TestWorker>
+  /** @param by a command that starts the worker's own and becomes it */
+  startWorker(env?: Record<string, string>, by?: readonly string[]): Promise<TestWorker>
   /** Ends everything and fails when anything was left. */
   close(): Promise<void>
 }
@@ -82,11 +83,12 @@ export async function createWorld(): Promise<World> {
     repository,
     repoUrl: `${server.url}/demo.git`,
     producer,
-    startWorker: async (env = {}) => {
+    startWorker: async (env = {}, by = []) => {
       const worker = await startWorker({
         redisUrl: redis.url,
         queue,
         dataDir,
+        by,
         env: { AGIRUNNER_GIT_ALLOW_PRIVATE: 'yes', AGIRUNNER_CONCURRENCY: '2', ...env },
       })
       workers.push(worker)

@@ -3,6 +3,9 @@ import { constants, type FileHandle, lstat, open, readdir, readlink } from 'node
 import { END_OF_ARCHIVE, encodeHeader, padding, type TarHeader, type TarType } from './tar-header.js'
 
 const READ_BYTES = 256 * 1024
+/** A file up to this size is read in one piece, and so many at a time; what is larger comes by itself. */
+const SMALL_BYTES = 32 * 1024
+const AT_ONCE = 32
 /** So many bytes go on their way at a time, or a thousand small files would be two thousand writes. */
 const BATCH_BYTES = 256 * 1024
 
@@ -27,36 +30,54 @@ export async function* pack(
 
 async function* packAll(folders: readonly PackedFolder[], signal: AbortSignal): AsyncGenerator<Buffer> {
   for (const { path, name } of folders) {
-    yield* packEntry({ path: Buffer.from(path).toString('latin1'), name }, signal)
+    yield* packFolder({ path: Buffer.from(path).toString('latin1'), name }, signal)
   }
   yield END_OF_ARCHIVE
 }
 
-/** An entry and, for a folder, all below it. Paths are bytes, held as latin1. */
-async function* packEntry({ path, name }: PackedFolder, signal: AbortSignal): AsyncGenerator<Buffer> {
-  const pending = [{ path, name }]
+/** A folder and all below it, each folder before what is in it. Paths are bytes, held as latin1. */
+async function* packFolder(folder: PackedFolder, signal: AbortSignal): AsyncGenerator<Buffer> {
+  const pending = [folder]
   for (let next = pending.pop(); next; next = pending.pop()) {
-    signal.throwIfAborted()
-    const at = Buffer.from(next.path, 'latin1')
-    const stat = await lstat(at, { bigint: true })
-    if (stat.isFile()) {
-      yield* packFile(at, next.name)
-      continue
-    }
-    yield encodeHeader(await headerOf(at, next.name, stat))
-    if (!stat.isDirectory()) continue
-    const names = await readdir(at, 'buffer')
-    for (const each of names.map(one => one.toString('latin1')).toReversed()) {
-      pending.push({ path: `${next.path}/${each}`, name: `${next.name}/${each}` })
+    const { path, name } = next
+    yield await packSmall(path, name, await lstat(bytesOf(path), { bigint: true }))
+    const names = (await readdir(bytesOf(path), 'buffer')).map(one => one.toString('latin1'))
+    for (let from = 0; from < names.length; from += AT_ONCE) {
+      signal.throwIfAborted()
+      const some = names.slice(from, from + AT_ONCE)
+      const parts = await Promise.all(some.map(one => look(`${path}/${one}`, `${name}/${one}`)))
+      for (const part of parts) {
+        if (part.kind === 'small') yield part.bytes
+        else if (part.kind === 'folder') pending.push(part)
+        else yield* packLarge(part)
+      }
     }
   }
 }
 
-async function* packFile(at: Buffer, name: string): AsyncGenerator<Buffer> {
-  const file = await open(at, constants.O_RDONLY | constants.O_NOFOLLOW)
+type Part =
+  | { readonly kind: 'small'; readonly bytes: Buffer }
+  | ({ readonly kind: 'folder' | 'large' } & PackedFolder)
+
+/** What a name is: whole if it is small, because waiting for one small file after the other takes the longest. */
+async function look(path: string, name: string): Promise<Part> {
+  const stat = await lstat(bytesOf(path), { bigint: true })
+  if (stat.isDirectory()) return { kind: 'folder', path, name }
+  if (stat.size > SMALL_BYTES) return { kind: 'large', path, name }
+  return { kind: 'small', bytes: await packSmall(path, name, stat) }
+}
+
+async function packSmall(path: string, name: string, stat: BigIntStats): Promise<Buffer> {
+  if (!stat.isFile()) return encodeHeader(await headerOf(path, name, stat))
+  const parts: Buffer[] = []
+  for await (const part of packLarge({ path, name })) parts.push(part)
+  return Buffer.concat(parts)
+}
+
+async function* packLarge({ path, name }: PackedFolder): AsyncGenerator<Buffer> {
+  const file = await open(bytesOf(path), constants.O_RDONLY | constants.O_NOFOLLOW)
   try {
-    const stat = await file.stat({ bigint: true })
-    const header = await headerOf(at, name, stat)
+    const header = await headerOf(path, name, await file.stat({ bigint: true }))
     yield encodeHeader(header)
     yield* contentOf(file, header)
     yield padding(header.size)
@@ -75,13 +96,13 @@ async function* contentOf(file: FileHandle, { name, size }: TarHeader): AsyncGen
   }
 }
 
-async function headerOf(at: Buffer, name: string, stat: BigIntStats): Promise<TarHeader> {
+async function headerOf(path: string, name: string, stat: BigIntStats): Promise<TarHeader> {
   const type = typeOf(stat)
   if (type === null) throw new Error(`${name} is neither a file nor a folder nor a link`)
   return {
     type,
     name,
-    link: type === 'symlink' ? (await readlink(at, 'buffer')).toString('latin1') : '',
+    link: type === 'symlink' ? (await readlink(bytesOf(path), 'buffer')).toString('latin1') : '',
     mode: Number(stat.mode) & 0o7777,
     uid: Number(stat.uid),
     gid: Number(stat.gid),
@@ -89,6 +110,8 @@ async function headerOf(at: Buffer, name: string, stat: BigIntStats): Promise<Ta
     mtimeNs: stat.mtimeNs,
   }
 }
+
+const bytesOf = (path: string) => Buffer.from(path, 'latin1')
 
 function typeOf(stat: BigIntStats): TarType | null {
   if (stat.isFile()) return 'file'

@@ -1,9 +1,12 @@
-import { constants, link, lstat, mkdir, open, symlink } from 'node:fs/promises'
+import { constants, type FileHandle, link, lstat, mkdir, open, symlink } from 'node:fs/promises'
 import { TaskFailure } from '@agirunner/contracts'
 import { readTar, type TarEntry } from './read-tar.js'
 import { TarError, type TarHeader } from './tar-header.js'
 
 const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = constants
+/** A file up to this size is taken in one piece, and so many are written at a time. In bytes. */
+const SMALL_BYTES = 32 * 1024
+const AT_ONCE = 32
 
 /** What an archive may hold at most before reading it is given up. */
 export interface UnpackLimits {
@@ -47,7 +50,9 @@ export async function unpack(
   const unpacking = new Unpacking(options)
   try {
     for await (const entry of readTar(counted(archive, options))) await unpacking.take(entry)
+    await unpacking.settle()
   } catch (error) {
+    await unpacking.settle().catch(() => undefined)
     options.signal.throwIfAborted()
     throw asCaptureFailure(error)
   }
@@ -84,8 +89,11 @@ class Unpacking {
   /** The folders that this made; the root is ''. */
   readonly #folders = new Set<string>()
   readonly #special = new Map<string, SpecialKind>()
+  /** Small files that are being written. */
+  readonly #writing = new Set<Promise<void>>()
   #entries = 0
   #written = 0
+  #failed: { readonly error: unknown } | null = null
 
   constructor({ root, top, limits }: { root: string; top: string; limits: UnpackLimits }) {
     this.#root = Buffer.from(root).toString('latin1')
@@ -103,6 +111,12 @@ class Unpacking {
     if (!this.#folders.has(folderOf(path)))
       throw new TarError(`${shown(path)} is in no folder of the archive`)
     await this.#make(path, entry)
+  }
+
+  /** Resolves when nothing is being written any more. @throws the first thing that went wrong with a small file */
+  async settle(): Promise<void> {
+    await Promise.all(this.#writing)
+    if (this.#failed) throw this.#failed.error
   }
 
   #takeRoot({ type }: TarHeader): void {
@@ -131,17 +145,38 @@ class Unpacking {
   }
 
   async #makeFile(path: string, { header, content }: TarEntry): Promise<void> {
-    const mode = header.mode & 0o100 ? 0o700 : 0o600
-    const file = await open(this.#at(path), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode)
-    try {
-      if (header.size > this.#limits.hollowBytes && !path.startsWith('.git/')) {
-        return await file.truncate(header.size)
-      }
-      this.#written += header.size
-      if (this.#written > this.#limits.writtenBytes) {
-        throw new TarError(`its files hold more than ${this.#limits.writtenBytes} bytes`)
-      }
+    if (header.size > this.#limits.hollowBytes && !path.startsWith('.git/')) {
+      return await this.#write(path, header, file => file.truncate(header.size))
+    }
+    this.#written += header.size
+    if (this.#written > this.#limits.writtenBytes) {
+      throw new TarError(`its files hold more than ${this.#limits.writtenBytes} bytes`)
+    }
+    if (header.size <= SMALL_BYTES) return await this.#makeSmall(path, header, content())
+    await this.#write(path, header, async file => {
       for await (const chunk of content()) await writeAll(file, chunk)
+    })
+  }
+
+  /** Goes on to the next entry while this one is written: one after the other, small files take the longest. */
+  async #makeSmall(path: string, header: TarHeader, content: AsyncIterable<Buffer>): Promise<void> {
+    const chunks: Buffer[] = []
+    for await (const chunk of content) chunks.push(Buffer.from(chunk))
+    while (this.#writing.size >= AT_ONCE) await Promise.race(this.#writing)
+    if (this.#failed) throw this.#failed.error
+    const writing = this.#write(path, header, file => writeAll(file, Buffer.concat(chunks)))
+      .catch((error: unknown) => {
+        this.#failed ??= { error }
+      })
+      .finally(() => this.#writing.delete(writing))
+    this.#writing.add(writing)
+  }
+
+  async #write(path: string, { mode }: TarHeader, fill: (file: FileHandle) => Promise<void>): Promise<void> {
+    const flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW
+    const file = await open(this.#at(path), flags, mode & 0o100 ? 0o700 : 0o600)
+    try {
+      await fill(file)
     } finally {
       await file.close()
     }
@@ -149,6 +184,7 @@ class Unpacking {
 
   /** Only to what this made itself; making a hard link follows no symlink. */
   async #makeHardLink(path: string, target: string): Promise<void> {
+    await this.settle()
     const kind = this.#special.get(target)
     if (kind !== undefined) return this.#note(path, kind)
     if (!this.#folders.has(folderOf(target)))
@@ -176,10 +212,7 @@ class Unpacking {
   }
 }
 
-async function writeAll(
-  file: { write(bytes: Buffer, at: number): Promise<{ bytesWritten: number }> },
-  bytes: Buffer,
-): Promise<void> {
+async function writeAll(file: FileHandle, bytes: Buffer): Promise<void> {
   for (let at = 0; at < bytes.length; ) at += (await file.write(bytes, at)).bytesWritten
 }
 
