@@ -39,6 +39,7 @@ async function* packAll(folders: readonly PackedFolder[], signal: AbortSignal): 
 async function* packFolder(folder: PackedFolder, signal: AbortSignal): AsyncGenerator<Buffer> {
   const pending = [folder]
   for (let next = pending.pop(); next; next = pending.pop()) {
+    signal.throwIfAborted()
     const { path, name } = next
     yield await packSmall(path, name, await lstat(bytesOf(path), { bigint: true }))
     const names = (await readdir(bytesOf(path), 'buffer')).map(one => one.toString('latin1'))
