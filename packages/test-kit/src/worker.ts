@@ -52,7 +52,7 @@ export async function startWorker({
   within = 60_000,
 }: TestWorkerOptions): Promise<TestWorker> {
   const passedOn = Object.entries(process.env).filter(([name]) => PASSED_ON.test(name))
-  const [program = process.execPath, ...args] = [...by, process.execPath, WORKER]
+  const [program, ...args] = [...by, process.execPath, WORKER]
   const child = spawn(program, args, {
     env: {
       ...Object.fromEntries(passedOn),

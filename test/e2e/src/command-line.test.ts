@@ -77,7 +77,10 @@ beforeAll(async () => {
 afterAll(async () => {
   up.process.kill('SIGTERM')
   expect(await up.finished).toMatchObject({ code: 0 })
-  await expectNoLeaks({ dataDir })
+  // Other tests use the engine at the same time.
+  const worker = /^ready .*worker=(\S+)/m.exec(up.output())?.[1] ?? ''
+  expect(worker).toMatch(/^w-/)
+  await expectNoLeaks({ dataDir, labels: { 'agirunner.worker': worker } })
   await server.close()
   rmSync(root, { recursive: true, force: true })
 }, 60_000)
