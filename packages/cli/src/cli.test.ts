@@ -369,7 +369,7 @@ describe('cache', () => {
     const { code, stdout, stderr } = await cache('ls')
     expect(code).toBe(0)
     expect(stdout).toMatch(
-      /^ID +KIND +SIZE .*\n\S+ +snapshot +1Ki +1 min 0 s ago +0 +cccccccccccc +- +https:/,
+      /^ID +KIND +SIZE .*\n\S+ +snapshot +1Ki +1 min \d+ s ago +0 +cccccccccccc +- +https:/,
     )
     expect(stderr).toBe('agirunner: 2 entries, 2Ki\n')
     expect((await listed()).map(({ path }) => path.slice(-3))).toEqual(['new', 'old'])
