@@ -5,6 +5,7 @@ import type { ContainerEngine, ContainerSpec } from '../engine/engine.js'
 import { labelsOf, type Owner } from '../engine/labels.js'
 import { whyNoPrivateMounts } from './children/private-mounts.js'
 import { makeDelivery } from './delivery.js'
+import { HELPER } from './helper-container.js'
 import { isMountable, makeLayers } from './layers.js'
 import { type Delivery, type MountSource, type Slot, STRATEGIES, type Strategy } from './plan.js'
 import { removeTree } from './remove-tree.js'
@@ -115,21 +116,13 @@ async function makeLower(slot: Slot, owner: FileOwner, secret: string): Promise<
 function probeSpec(worker: Owner, slot: Slot, image: string, repo: MountSource): ContainerSpec {
   const { uid, gid } = ownerFor('user')
   return {
+    ...HELPER,
     name: `agirunner-probe-${slot.id}`,
     image,
     command: ['/bin/sh', '-c', SCRIPT],
-    env: [],
     labels: labelsOf(worker, 'helper', slot.id, image),
     user: `${uid}:${gid}`,
     readOnlyRoot: true,
-    capabilities: [],
     mounts: [{ ...repo, target: '/workspace/repo', readOnly: false }],
-    tmpfs: {},
-    cpus: 1,
-    memoryBytes: 64 * 2 ** 20,
-    pids: 16,
-    shmBytes: 2 ** 20,
-    network: 'none',
-    runtime: null,
   }
 }

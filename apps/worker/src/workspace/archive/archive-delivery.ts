@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { Readable } from 'node:stream'
 import type { ContainerEngine, ContainerSpec } from '../../engine/engine.js'
 import { labelsOf, type Owner } from '../../engine/labels.js'
+import { HELPER } from '../helper-container.js'
 import {
   type Delivery,
   type MountSource,
@@ -124,23 +125,15 @@ export class ArchiveDelivery implements Delivery {
   #carrierSpec(image: string): ContainerSpec {
     const { worker, slot } = this.#options
     return {
+      ...HELPER,
       name: this.#carrier,
       image,
       command: ['/never-started'],
-      env: [],
       labels: labelsOf(worker, 'helper', slot.id, image),
       user: '0:0',
       // The engine refuses archives for a container whose root is read-only.
       readOnlyRoot: false,
-      capabilities: [],
       mounts: PARTS.map(part => ({ ...this.mounts[part], target: inCarrier(part), readOnly: false })),
-      tmpfs: {},
-      cpus: 1,
-      memoryBytes: 64 * 2 ** 20,
-      pids: 16,
-      shmBytes: 2 ** 20,
-      network: 'none',
-      runtime: null,
     }
   }
 

@@ -34,6 +34,52 @@ export interface RawEntry {
   readonly compressed: () => Buffer
 }
 
+/** Enough for an entry's header with the reference to its base: 10 + 20 bytes, rounded up. */
+export const ENTRY_HEAD_BYTES = 64
+
+export interface EntryHead {
+  /** Of the header itself, in bytes. */
+  readonly length: number
+  /** Of what is compressed: the object, or the delta. */
+  readonly size: number
+  readonly base: RawEntry['base']
+  /** Of a whole object; undefined for a delta, and where the number stands for no type. */
+  readonly type: ObjectType | undefined
+}
+
+/**
+ * Reads the header of a pack's entry.
+ *
+ * @param bytes from the entry's beginning on, ENTRY_HEAD_BYTES where there are so many
+ * @param offset of the entry in its pack
+ * @throws ObjectError when it is a delta on something before its pack
+ */
+export function parseEntryHead(bytes: Buffer, offset: number): EntryHead {
+  let at = 0
+  const next = () => bytes[at++] ?? 0
+  let byte = next()
+  const kind = (byte >> 4) & 7
+  let size = byte & 15
+  for (let scale = 16; byte & 0x80; scale *= 128) {
+    byte = next()
+    size += (byte & 0x7f) * scale
+  }
+  if (kind === OFS_DELTA) {
+    byte = next()
+    let back = byte & 0x7f
+    while (byte & 0x80) {
+      byte = next()
+      back = (back + 1) * 128 + (byte & 0x7f)
+    }
+    if (back <= 0 || back > offset) throw new ObjectError('a delta points outside its pack')
+    return { length: at, size, base: offset - back, type: undefined }
+  }
+  if (kind === REF_DELTA) {
+    return { length: at + 20, size, base: bytes.toString('hex', at, at + 20), type: undefined }
+  }
+  return { length: at, size, base: null, type: TYPES[kind] }
+}
+
 /** The header of a pack's entry, without a reference to a base. @param kind a type, or `OFS_DELTA` */
 export function renderEntryHead(kind: ObjectType | typeof OFS_DELTA, size: number): Buffer {
   const number = kind === OFS_DELTA ? OFS_DELTA : Object.values(TYPES).indexOf(kind) + 1
@@ -280,37 +326,8 @@ class Pack {
     return { type, data }
   }
 
-  #head(offset: number): {
-    size: number
-    base: number | string | null
-    type: ObjectType | undefined
-    /** Of the header itself. */
-    length: number
-  } {
-    const head = this.#pread(offset, 64)
-    let at = 0
-    const next = () => head[at++] ?? 0
-    let byte = next()
-    const kind = (byte >> 4) & 7
-    let size = byte & 15
-    for (let scale = 16; byte & 0x80; scale *= 128) {
-      byte = next()
-      size += (byte & 0x7f) * scale
-    }
-    if (kind === OFS_DELTA) {
-      byte = next()
-      let back = byte & 0x7f
-      while (byte & 0x80) {
-        byte = next()
-        back = (back + 1) * 128 + (byte & 0x7f)
-      }
-      if (back <= 0 || back > offset) throw new ObjectError('a delta points outside its pack')
-      return { size, base: offset - back, type: undefined, length: at }
-    }
-    if (kind === REF_DELTA) {
-      return { size, base: head.toString('hex', at, at + 20), type: undefined, length: at + 20 }
-    }
-    return { size, base: null, type: TYPES[kind], length: at }
+  #head(offset: number): EntryHead {
+    return parseEntryHead(this.#pread(offset, ENTRY_HEAD_BYTES), offset)
   }
 
   /** How long the compressed form is isn't known: reads a guess and more when that was too little. */

@@ -3,23 +3,21 @@ import { closeSync, fstatSync, ftruncateSync, openSync, readSync, writeFileSync,
 import { crc32, deflateSync, inflateSync } from 'node:zlib'
 import {
   applyDelta,
+  ENTRY_HEAD_BYTES,
+  type EntryHead,
   type GitObject,
   hashObject,
   ObjectError,
   ObjectSizeError,
   type ObjectType,
-  OFS_DELTA,
+  parseEntryHead,
   renderEntryHead,
 } from './objects.js'
 
-const TYPES: Readonly<Record<number, ObjectType>> = { 1: 'commit', 2: 'tree', 3: 'blob', 4: 'tag' }
-const REF_DELTA = 7
 const TRAILER_BYTES = 20
 const HEADER_BYTES = 12
 const WINDOW_BYTES = 4 * 2 ** 20
 const JUMP_BYTES = 16 * 2 ** 10
-/** Bytes of an object's header with the reference to its base: 10 + 20, rounded up. */
-const ENTRY_HEAD_BYTES = 64
 /** What the bases of deltas may hold while the deltas on them are resolved. */
 const MAX_HELD_BYTES = 2 ** 30
 
@@ -204,7 +202,7 @@ function readEntries(
     const { data, length } = pack.inflate(at + head.length, head.size)
     const end = at + head.length + length
     const common = { offset: at, data: at + head.length, size: head.size, crc: crcOf(pack, at, end) }
-    if (head.base === null) entries.push({ ...common, oid: hashObject(head.type, data) })
+    if (head.base === null) entries.push({ ...common, oid: hashObject(head.type as ObjectType, data) })
     else {
       const delta = { ...common, base: head.base, oid: null }
       entries.push(delta)
@@ -225,37 +223,10 @@ function crcOf(pack: PackFile, from: number, to: number): number {
   return crc
 }
 
-type EntryHead = { readonly length: number; readonly size: number } & (
-  | { readonly type: ObjectType; readonly base: null }
-  | { readonly type: null; readonly base: number | string }
-)
-
 function readHead(pack: PackFile, offset: number): EntryHead {
-  const head = pack.bytes(offset, ENTRY_HEAD_BYTES)
-  let at = 0
-  const next = () => head[at++] ?? 0
-  let byte = next()
-  const kind = (byte >> 4) & 7
-  let size = byte & 15
-  for (let scale = 16; byte & 0x80; scale *= 128) {
-    byte = next()
-    size += (byte & 0x7f) * scale
-  }
-  if (kind === OFS_DELTA) {
-    byte = next()
-    let back = byte & 0x7f
-    while (byte & 0x80 && at < ENTRY_HEAD_BYTES) {
-      byte = next()
-      back = (back + 1) * 128 + (byte & 0x7f)
-    }
-    if (back <= 0 || back > offset) throw new ObjectError('a delta points outside its pack')
-    return { length: at, size, type: null, base: offset - back }
-  }
-  if (kind === REF_DELTA)
-    return { length: at + 20, size, type: null, base: head.toString('hex', at, at + 20) }
-  const type = TYPES[kind]
-  if (!type) throw new ObjectError('a pack holds an object of no known type')
-  return { length: at, size, type, base: null }
+  const head = parseEntryHead(pack.bytes(offset, ENTRY_HEAD_BYTES), offset)
+  if (head.base === null && !head.type) throw new ObjectError('a pack holds an object of no known type')
+  return head
 }
 
 interface Base {
