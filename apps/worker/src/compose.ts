@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto'
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import {
+  type Capability,
   REDIS_PREFIX,
   type RedisNames,
   redisNames,
@@ -127,8 +128,10 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
     drained: drained.signal,
   }
 
+  const capabilities: readonly Capability[] = []
+  for (const capability of capabilities) log.info('capability', { ...capability })
   const status = { running: new Set<string>(), draining: false }
-  const describe = () => workerRecord(config, owner, info, workspaces, status)
+  const describe = () => ({ ...workerRecord(config, owner, info, workspaces, status), capabilities })
   const heartbeat = release.own(await startHeartbeat({ redis, names, log, describe }), 'heartbeat')
   await cancellations.start(names)
   release.defer('open network', () => engine.removeNetwork(OPEN_NETWORK))

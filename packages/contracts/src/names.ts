@@ -75,6 +75,18 @@ export function redisNames(queue: string): RedisNames {
 /** What a worker's cache of repositories and snapshots may occupy, where AGIRUNNER_CACHE_BYTES says nothing else. */
 export const DEFAULT_CACHE_BYTES = '20Gi'
 
+/** Something that a worker may be able to enforce or not, as it found when it started. */
+export interface Capability {
+  /** Such as `disk quota` or `network allowlist`. */
+  readonly name: string
+  /** `weaker`: by other means, that hold less; `missing`: tasks that need it are refused. */
+  readonly state: 'enforced' | 'weaker' | 'missing'
+  /** By what, or why not. */
+  readonly detail: string
+  /** What the operator can do about it; null when nothing is to be done. */
+  readonly fix: string | null
+}
+
 /** What a worker says of itself, renewed with its heartbeat. */
 export interface WorkerRecord {
   readonly id: string
@@ -95,4 +107,6 @@ export interface WorkerRecord {
   }
   /** Folders of its machine below which tasks may name their own; an older worker does not say. */
   readonly hostRoots?: readonly string[]
+  /** What it can enforce on its machine; an older worker does not say. */
+  readonly capabilities?: readonly Capability[]
 }

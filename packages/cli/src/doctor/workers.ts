@@ -1,4 +1,4 @@
-import type { WorkerRecord } from '@agirunner/contracts'
+import type { Capability, WorkerRecord } from '@agirunner/contracts'
 import type { Call } from '../command.js'
 import { bad, type Finding, ok, warn } from './finding.js'
 
@@ -15,15 +15,24 @@ export async function checkWorkers({ settings, producer }: Call): Promise<Findin
     if (workers.length === 0) {
       return [warn('workers', `none is alive on queue "${settings.queue}": tasks wait`, 'run `agirunner up`')]
     }
-    return workers.map(({ id, state, strategy, concurrency, running, engine, cache, hostRoots = [] }) =>
-      ok(
-        'worker',
-        `${id}: ${state}, ${running.length} of ${concurrency} running, workspaces by ${strategy}${hitsOf(cache)}, ${engine}, ${foldersOf(hostRoots)}`,
-      ),
-    )
+    return workers.flatMap(worker => [stateOf(worker), ...(worker.capabilities ?? []).map(capabilityOf)])
   } catch {
     return [bad('workers', 'they can be asked for only when Redis answers', 'see the line on Redis')]
   }
+}
+
+function stateOf(worker: WorkerRecord): Finding {
+  const { id, state, strategy, concurrency, running, engine, cache, hostRoots = [] } = worker
+  return ok(
+    'worker',
+    `${id}: ${state}, ${running.length} of ${concurrency} running, workspaces by ${strategy}${hitsOf(cache)}, ${engine}, ${foldersOf(hostRoots)}`,
+  )
+}
+
+/** What is missing is no fault of the set-up: a task that needs it is refused, all others run. */
+function capabilityOf({ name, state, detail, fix }: Capability): Finding {
+  if (state === 'enforced') return ok('capability', `${name}: ${detail}`)
+  return warn('capability', `${name} is ${state}: ${detail}`, fix ?? 'nothing, if no task needs it')
 }
 
 function foldersOf(hostRoots: readonly string[]): string {
