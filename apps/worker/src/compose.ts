@@ -9,13 +9,13 @@ import {
   type TaskJobData,
   type WorkerRecord,
 } from '@agirunner/contracts'
-import { DelayedError, type Job, Queue, UnrecoverableError, WaitingError, Worker } from 'bullmq'
+import { DelayedError, type Job, UnrecoverableError, WaitingError, Worker } from 'bullmq'
 import type { Redis } from 'ioredis'
 import { createChangesCapture } from './capture/changes/index.js'
 import { Reaper } from './cleanup/reaper.js'
 import { sweepArtifacts } from './cleanup/retention.js'
 import type { Config } from './config.js'
-import { type ConsumeOptions, cancelWaiting, consume } from './consume.js'
+import { type ConsumeOptions, consume } from './consume.js'
 import { dockerEngine } from './engine/docker/docker-engine.js'
 import type { ContainerEngine, EngineInfo } from './engine/engine.js'
 import type { Owner } from './engine/labels.js'
@@ -25,6 +25,7 @@ import { CATALOG } from './execution/images.js'
 import { Cancellations } from './intake/cancellations.js'
 import { startHeartbeat } from './intake/heartbeat.js'
 import { TaskRecords } from './intake/records.js'
+import { cancelWaiting, expireWaiting } from './report/waiting.js'
 import { hostId, newWorkerId } from './support/identity.js'
 import { ReleaseStack, sleep } from './support/lifecycle.js'
 import { type Log, messageOf } from './support/log.js'
@@ -36,6 +37,8 @@ const BULLMQ = { lockDuration: 10_000, stalledInterval: 5_000, maxStalledCount: 
 const REAP_MS = 10_000
 const SWEEP_MS = 10 * 60_000
 const PRUNE_MS = 30_000
+/** How late a task may hear that its `limits.queue` is over. */
+const EXPIRE_MS = 500
 /** A task of a newer version is offered again after this long. */
 const NEWER_MS = 30_000
 
@@ -91,15 +94,12 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
     },
   })
 
-  const queue = new Queue(config.queue, { connection: redis.duplicate(), prefix: REDIS_PREFIX })
-  queue.on('error', () => undefined)
-  release.defer('queue', () => queue.close())
   const cancellations = new Cancellations({
     subscriber: redis.duplicate(),
     names,
     records,
     onElsewhere: taskId =>
-      void cancelQueued(queue, taskId, consumeOptions).catch(error =>
+      void cancelWaiting(taskId, consumeOptions).catch(error =>
         log.warn('cancel failed', { reason: messageOf(error) }),
       ),
   })
@@ -135,6 +135,7 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
   const heartbeat = release.own(await startHeartbeat({ redis, names, log, describe }), 'heartbeat')
   await cancellations.start(names)
   release.defer('open network', () => engine.removeNetwork(OPEN_NETWORK))
+  every(EXPIRE_MS, release, log, () => expireWaiting(consumeOptions))
   await startReaper({ engine, owner, config, log, redis, names }, release)
   const worker = startConsuming(config, redis, consumeOptions, status, log)
   release.defer('consumer', () => worker.close(true))
@@ -305,13 +306,4 @@ async function outcomeElsewhere(job: Job<TaskJobData>, { records }: ConsumeOptio
   const result = await records.result(job.id ?? '')
   if (result === null || result.status === 'succeeded') return 'succeeded'
   throw new UnrecoverableError(`${result.failure?.code ?? result.status}: ${result.failure?.message ?? ''}`)
-}
-
-async function cancelQueued(
-  queue: Queue<TaskJobData>,
-  taskId: string,
-  options: ConsumeOptions,
-): Promise<void> {
-  const job = (await queue.getJob(taskId)) as Job<TaskJobData> | undefined
-  if (job && (await job.getState()) !== 'active') await cancelWaiting(taskId, job.data, options)
 }

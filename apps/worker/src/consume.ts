@@ -1,22 +1,21 @@
 import {
   type AttemptRecord,
-  type NewEvent,
   type Status,
   type Task,
   TaskFailure,
   type TaskJobData,
-  type TaskResult,
 } from '@agirunner/contracts'
 import { AttemptState } from './attempt-state.js'
 import { accept, isNewer, parseJob } from './intake/accept.js'
-import { type Cancellations, canceledFailure } from './intake/cancellations.js'
+import type { Cancellations } from './intake/cancellations.js'
 import { holdLease } from './intake/lease.js'
 import type { TaskRecord, TaskRecords } from './intake/records.js'
 import type { SecretPolicy } from './intake/secrets.js'
-import { EventWriter } from './report/events.js'
+import { EventWriter, finishedEvent } from './report/events.js'
 import { asTaskFailure, statusOf } from './report/outcome.js'
-import { buildResult, NOTHING_REACHED, type Reached, type TaskIdentity } from './report/result.js'
+import { buildResult, identify, NOTHING_REACHED, type Reached } from './report/result.js'
 import { retryDelay } from './report/retry.js'
+import { cancelWaiting } from './report/waiting.js'
 import { type AttemptOutcome, type Rooms, runTask } from './run-task.js'
 import { sleep } from './support/lifecycle.js'
 import type { Log } from './support/log.js'
@@ -65,11 +64,24 @@ export async function consume(jobId: string, data: TaskJobData, options: Consume
     }
     const settled = await attempt(jobId, data, { ...begun, startedAt }, options)
     if (settled.type !== 'retry') return settled
-    const rested = await sleep(settled.delayMs, options.drained).then(
-      () => true,
-      () => false,
-    )
-    if (!rested) return { type: 'requeue' }
+    const rested = await rest(jobId, settled.delayMs, options)
+    if (rested !== null) return rested
+  }
+}
+
+/** Waits before the next attempt. @returns what ended the job meanwhile; null when it is time */
+async function rest(taskId: string, delayMs: number, options: ConsumeOptions): Promise<Consumed | null> {
+  const canceled = new AbortController()
+  const unwatch = await options.cancellations.watch(taskId, failure => canceled.abort(failure))
+  try {
+    await sleep(delayMs, AbortSignal.any([options.drained, canceled.signal]))
+    return null
+  } catch {
+    if (!canceled.signal.aborted) return { type: 'requeue' }
+    await cancelWaiting(taskId, options)
+    return { type: 'elsewhere' }
+  } finally {
+    unwatch()
   }
 }
 
@@ -258,65 +270,4 @@ class Attempt {
       failure: failure?.toFailure(this.#state.phase) ?? null,
     }
   }
-}
-
-function finishedEvent(result: TaskResult, attempt: number): NewEvent {
-  return {
-    version: 1,
-    taskId: result.taskId,
-    attempt,
-    at: result.finishedAt,
-    type: 'task.finished',
-    phase: 'report',
-    data: { status: result.status, failure: result.failure?.code ?? null },
-  }
-}
-
-/** What can be said of a task, parsed or not. */
-function identify(taskId: string, data: TaskJobData): TaskIdentity {
-  const raw = (typeof data.task === 'object' && data.task !== null ? data.task : {}) as Record<
-    string,
-    unknown
-  >
-  const labels = typeof raw.labels === 'object' && raw.labels !== null ? Object.entries(raw.labels) : []
-  return {
-    taskId,
-    tenantId: typeof raw.tenantId === 'string' ? raw.tenantId : 'default',
-    labels: Object.fromEntries(
-      labels.filter((entry): entry is [string, string] => typeof entry[1] === 'string'),
-    ),
-  }
-}
-
-/**
- * Ends a task that was canceled while it waited: the platform hears it at once, and the job finds its result when its
- * turn comes.
- */
-export async function cancelWaiting(
-  taskId: string,
-  data: TaskJobData,
-  options: Pick<ConsumeOptions, 'records' | 'worker' | 'log'>,
-): Promise<void> {
-  const reason = await options.records.cancelReason(taskId)
-  if (reason === null) return
-  const fence = await options.records.takeFence(taskId)
-  if (fence === null) return
-  const record = await options.records.read(taskId)
-  const result = buildResult({
-    identity: identify(taskId, data),
-    task: null,
-    status: 'canceled',
-    failure: canceledFailure(reason).toFailure('queued'),
-    createdAt: record.createdAt ?? data.createdAt,
-    attempts: record.attempts,
-    reached: NOTHING_REACHED,
-    worker: options.worker,
-  })
-  const written = await options.records.finish(
-    fence,
-    { ...result, worker: null },
-    finishedEvent(result, 0),
-    null,
-  )
-  options.log.info('task canceled while it waited', { taskId, written })
 }

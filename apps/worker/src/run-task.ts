@@ -1,6 +1,6 @@
 import { TaskFailure } from '@agirunner/contracts'
 import type { AttemptState } from './attempt-state.js'
-import { Capture, type CaptureOptions } from './capture/capture.js'
+import { Capture, type CapturedOutputs, type CaptureOptions } from './capture/capture.js'
 import type { Execution } from './execution/execution.js'
 import type { Exit, RunningContainer } from './execution/running-container.js'
 import type { AcceptedTask } from './intake/accepted-task.js'
@@ -26,6 +26,8 @@ export interface AttemptOutcome {
 /** The operator's deadlines for what is not the task's own time, in milliseconds. */
 const WORKSPACE_MS = 15 * 60_000
 const CAPTURE_MS = 10 * 60_000
+/** How long the capture of a task goes on that is canceled meanwhile, in milliseconds. */
+const CANCELED_CAPTURE_MS = 1000
 
 /**
  * One task from claim to report. `settle` gets the outcome while the container still stands, because the result must
@@ -53,18 +55,12 @@ export async function runTask<T>(
     const capture = await Capture.follow(rooms.capture, accepted, container, state)
     release.defer('log capture', () => capture.abandon())
     const exit = await exitOf(container, signal)
-    const outputs = await withDeadline(
-      { ms: CAPTURE_MS, code: 'capture.failed', what: 'reading what the task left', phase: 'capture' },
-      deadline => capture.seal(exit, deadline),
-    )
+    const outputs = await sealed(capture, exit, signal)
     reached = { ...reached, outputs }
-    return await settle({
-      failure: judge(accepted.task, outputs),
-      reached: { ...reached, timings: state.timings() },
-    })
+    const failure = canceledIn(signal, exit) ?? judge(accepted.task, outputs)
+    return await settle(await ended({ failure, reached }, state))
   } catch (error) {
-    const failure = asTaskFailure(error, state.phase)
-    return await settle({ failure, reached: { ...reached, timings: state.timings() } })
+    return await settle(await ended({ failure: asTaskFailure(error, state.phase), reached }, state))
   } finally {
     await release.all()
   }
@@ -83,13 +79,66 @@ async function prepare(rooms: Rooms, accepted: AcceptedTask, state: AttemptState
   )
 }
 
+/** Reads what the task left. A cancel that comes meanwhile leaves it a moment, no more. */
+async function sealed(capture: Capture, exit: Exit, signal: AbortSignal): Promise<CapturedOutputs> {
+  const late = new AbortController()
+  const abort = () => late.abort(signal.reason)
+  let timer: NodeJS.Timeout | undefined
+  const aborted = () => {
+    timer = setTimeout(abort, cancelOf(signal) === null ? 0 : CANCELED_CAPTURE_MS)
+  }
+  // A task that was canceled while it ran is captured in full.
+  if (cancelOf(signal) === null) signal.addEventListener('abort', aborted, { once: true })
+  try {
+    return await withDeadline(
+      {
+        ms: CAPTURE_MS,
+        code: 'capture.failed',
+        what: 'reading what the task left',
+        phase: 'capture',
+        signal: late.signal,
+      },
+      deadline => capture.seal(exit, deadline),
+    )
+  } finally {
+    clearTimeout(timer)
+    signal.removeEventListener('abort', aborted)
+  }
+}
+
+function cancelOf({ reason }: AbortSignal): TaskFailure | null {
+  return reason instanceof TaskFailure && reason.code === 'task.canceled' ? reason : null
+}
+
+/** A cancel that came before everything was read; also one that did not reach the task any more. */
+function canceledIn(signal: AbortSignal, { cause }: Exit): TaskFailure | null {
+  const canceled = cancelOf(signal)
+  if (canceled === null) return null
+  return new TaskFailure(canceled.code, canceled.message, { phase: cause === 'canceled' ? 'run' : 'capture' })
+}
+
+/**
+ * An attempt's outcome as it may be told. A task is canceled when the engine has confirmed that its container is gone,
+ * not before.
+ */
+async function ended({ failure, reached }: AttemptOutcome, state: AttemptState): Promise<AttemptOutcome> {
+  const told = { failure, reached: { ...reached, timings: state.timings() } }
+  if (failure?.code !== 'task.canceled' || reached.container === null) return told
+  try {
+    await reached.container.release()
+    return told
+  } catch (error) {
+    const why = `the task was canceled, but its container may still be there: ${(error as Error).message}`
+    return { ...told, failure: new TaskFailure('engine.unavailable', why, { cause: error }) }
+  }
+}
+
 /** Waits for the end. A cancel stops the container and is an end like any other; other aborts are thrown. */
 async function exitOf(container: RunningContainer, signal: AbortSignal): Promise<Exit> {
   return await new Promise<Exit>((resolve, reject) => {
     const aborted = () => {
-      const reason: unknown = signal.reason
-      if (reason instanceof TaskFailure && reason.code === 'task.canceled') container.stop('canceled')
-      else reject(reason as Error)
+      if (cancelOf(signal)) container.stop('canceled')
+      else reject(signal.reason as Error)
     }
     if (signal.aborted) aborted()
     else signal.addEventListener('abort', aborted, { once: true })

@@ -44,6 +44,10 @@ export interface RedisNames {
   readonly fence: string
   /** String: a random id of this queue in this Redis; it marks what the queue's workers make on an engine. */
   readonly stack: string
+  /** Sorted set: tasks with `limits.queue` that may still wait, by the time when that ends, in Unix milliseconds. */
+  readonly expiring: string
+  /** String: a KeepRequest, when a task's container is to outlast the task. */
+  readonly keep: (taskId: string) => string
   /** Channel: a message is the taskId whose cancel key was set. */
   readonly cancelChannel: string
   /** Channel: a message is the taskId whose result was written. */
@@ -65,6 +69,8 @@ export function redisNames(queue: string): RedisNames {
     lease: taskId => `${base}:lease:${taskId}`,
     fence: `${base}:fence`,
     stack: `${base}:stack`,
+    expiring: `${base}:expiring`,
+    keep: taskId => `${base}:keep:${taskId}`,
     cancelChannel: `${base}:canceled`,
     doneChannel: `${base}:done`,
     workers: `${base}:workers`,
@@ -85,6 +91,14 @@ export interface Capability {
   readonly detail: string
   /** What the operator can do about it; null when nothing is to be done. */
   readonly fix: string | null
+}
+
+/** An operator's wish to look into a task's container after the task has ended. */
+export interface KeepRequest {
+  /** How long it is kept after the end, in milliseconds. */
+  readonly forMs: number
+  /** `failure`: only when the task did not succeed. */
+  readonly when: 'always' | 'failure'
 }
 
 /** What a worker says of itself, renewed with its heartbeat. */

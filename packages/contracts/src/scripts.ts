@@ -5,7 +5,8 @@
 
 /**
  * Registers a task under its taskId.
- * KEYS record, events · ARGV hash, task JSON, createdAt, queued event JSON
+ * KEYS record, events, expiring · ARGV hash, task JSON, createdAt, queued event JSON, taskId, when its waiting ends in
+ * Unix milliseconds (empty: never)
  * @returns `created`, `same` or `conflict`
  */
 export const ENQUEUE = `
@@ -17,7 +18,23 @@ end
 redis.call('HSET', KEYS[1], 'hash', ARGV[1], 'task', ARGV[2], 'createdAt', ARGV[3], 'state', 'queued')
 local seq = redis.call('HINCRBY', KEYS[1], 'eventSeq', 1)
 redis.call('XADD', KEYS[2], seq .. '-0', 'e', ARGV[4])
+if ARGV[6] ~= '' then redis.call('ZADD', KEYS[3], ARGV[6], ARGV[5]) end
 return 'created'
+`
+
+/**
+ * Takes the fence of a task whose waiting has ended before its first attempt began, so that its result can be written;
+ * with that the task waits no more, or never did.
+ * KEYS record, result, lease, fence counter, expiring · ARGV taskId
+ * @returns the fence, or 0 when the task is finished, running, or has run
+ */
+export const TAKE_EXPIRED = `
+redis.call('ZREM', KEYS[5], ARGV[1])
+if redis.call('EXISTS', KEYS[2], KEYS[3]) > 0 then return 0 end
+if redis.call('EXISTS', KEYS[1]) == 0 or redis.call('HEXISTS', KEYS[1], 'attempt') == 1 then return 0 end
+local fence = redis.call('INCR', KEYS[4])
+redis.call('HSET', KEYS[1], 'fence', fence)
+return fence
 `
 
 /**

@@ -43,7 +43,7 @@ export class Connection {
       socketTimeout: 2 * COMMAND_MS,
       retryStrategy: (attempt: number) => Math.min(50 * 2 ** Math.min(attempt, 10), 1000),
       scripts: {
-        agirunnerEnqueue: { numberOfKeys: 2, lua: scripts.ENQUEUE },
+        agirunnerEnqueue: { numberOfKeys: 3, lua: scripts.ENQUEUE },
         agirunnerCancel: { numberOfKeys: 4, lua: scripts.CANCEL },
       },
     } satisfies RedisOptions

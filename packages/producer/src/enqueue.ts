@@ -87,9 +87,10 @@ export class Enqueuer {
     const pipeline = redis.pipeline() as RuntimePipeline
     for (const { task, hash, json } of chunk) {
       const at = now.toISOString()
-      const { record, events } = this.#names
+      const { record, events, expiring } = this.#names
       const event = JSON.stringify(queuedEvent(task.taskId, at))
-      pipeline.agirunnerEnqueue(record(task.taskId), events(task.taskId), hash, json, at, event)
+      const keys = [record(task.taskId), events(task.taskId), expiring]
+      pipeline.agirunnerEnqueue(...keys, hash, json, at, event, task.taskId, endOfWaiting(task, now))
     }
     const verdicts = await replies<Verdict>(pipeline)
     await this.#addJobs(redis, chunk, verdicts, now)
@@ -212,6 +213,13 @@ function jobOf(
       ...(delay > 0 ? { delay } : {}),
     },
   }
+}
+
+/** When `limits.queue` is over, in Unix milliseconds; empty when there is no such limit. */
+function endOfWaiting({ limits, notBefore }: PreparedTask['task'], now: Date): string {
+  if (limits.queue === null) return ''
+  const from = Math.max(now.getTime(), notBefore === null ? 0 : Date.parse(notBefore))
+  return String(Math.ceil(from + limits.queue * 1000))
 }
 
 function queuedEvent(taskId: string, at: string): NewEvent {

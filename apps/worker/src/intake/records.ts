@@ -1,6 +1,7 @@
 import {
   type AttemptRecord,
   DEFAULT_TENANT,
+  type KeepRequest,
   LEASE_MS,
   type NewEvent,
   RETENTION_SECONDS,
@@ -89,6 +90,30 @@ export class TaskRecords {
     const { record, result, lease, fence } = this.#names
     const keys = [record(taskId), result(taskId), lease(taskId), fence]
     return ((await this.#redis.eval(scripts.TAKE_FENCE, keys.length, ...keys)) as number) || null
+  }
+
+  /** Tasks whose `limits.queue` is over, at most a hundred at a time. */
+  async expired(now: number): Promise<string[]> {
+    return await this.#redis.zrangebyscore(this.#names.expiring, '-inf', now, 'LIMIT', 0, 100)
+  }
+
+  /** As `takeFence`, of a task that `expired` named. @returns null also when an attempt has begun */
+  async takeExpired(taskId: string): Promise<number | null> {
+    const { record, result, lease, fence, expiring } = this.#names
+    const keys = [record(taskId), result(taskId), lease(taskId), fence, expiring]
+    return ((await this.#redis.eval(scripts.TAKE_EXPIRED, keys.length, ...keys, taskId)) as number) || null
+  }
+
+  /** What an operator wants of the task's container after its end; null for nothing. */
+  async keepRequest(taskId: string): Promise<KeepRequest | null> {
+    const text = await this.#redis.get(this.#names.keep(taskId))
+    return text === null ? null : (JSON.parse(text) as KeepRequest)
+  }
+
+  /** The task as it was sent, and when; null when the queue knows none of that id. */
+  async sent(taskId: string): Promise<{ task: unknown; createdAt: string } | null> {
+    const [task, createdAt] = await this.#redis.hmget(this.#names.record(taskId), 'task', 'createdAt')
+    return task && createdAt ? { task: JSON.parse(task), createdAt } : null
   }
 
   /** @returns false when a later attempt has taken over */

@@ -1,4 +1,4 @@
-import type { NewEvent } from '@agirunner/contracts'
+import type { NewEvent, TaskResult } from '@agirunner/contracts'
 import type { TaskRecords } from '../intake/records.js'
 import type { Log } from '../support/log.js'
 import { messageOf } from '../support/log.js'
@@ -46,5 +46,18 @@ export class EventWriter {
       this.#sending = null
       if (this.#pending.length > 0) this.#sending = Promise.resolve().then(() => this.#drain())
     }
+  }
+}
+
+/** The last event of a task; `attempt` is 0 where none began. */
+export function finishedEvent(result: TaskResult, attempt: number): NewEvent {
+  return {
+    version: 1,
+    taskId: result.taskId,
+    attempt,
+    at: result.finishedAt,
+    type: 'task.finished',
+    phase: 'report',
+    data: { status: result.status, failure: result.failure?.code ?? null },
   }
 }

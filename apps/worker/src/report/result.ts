@@ -1,4 +1,13 @@
-import type { AttemptRecord, Failure, Skipped, Status, Task, TaskResult, Timings } from '@agirunner/contracts'
+import type {
+  AttemptRecord,
+  Failure,
+  Skipped,
+  Status,
+  Task,
+  TaskJobData,
+  TaskResult,
+  Timings,
+} from '@agirunner/contracts'
 import type { CapturedOutputs } from '../capture/capture.js'
 import type { RunningContainer } from '../execution/running-container.js'
 import type { Base, RepositoryLayers } from '../workspace/plan.js'
@@ -101,5 +110,21 @@ export function buildResult(options: {
       strategy: reached.layers?.strategy ?? 'copy',
     },
     worker: { ...options.worker },
+  }
+}
+
+/** What can be said of a task, parsed or not. */
+export function identify(taskId: string, data: TaskJobData): TaskIdentity {
+  const raw = (typeof data.task === 'object' && data.task !== null ? data.task : {}) as Record<
+    string,
+    unknown
+  >
+  const labels = typeof raw.labels === 'object' && raw.labels !== null ? Object.entries(raw.labels) : []
+  return {
+    taskId,
+    tenantId: typeof raw.tenantId === 'string' ? raw.tenantId : 'default',
+    labels: Object.fromEntries(
+      labels.filter((entry): entry is [string, string] => typeof entry[1] === 'string'),
+    ),
   }
 }

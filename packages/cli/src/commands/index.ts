@@ -28,6 +28,10 @@ export const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: "list the runtime's containers on this machine",
     load: async () => (await import('./ps.js')).ps,
   },
+  exec: {
+    summary: "run a command in a task's container",
+    load: async () => (await import('./exec.js')).exec,
+  },
   cache: {
     summary: 'show and clear what is kept of repositories',
     load: async () => (await import('./cache.js')).cache,
