@@ -22,6 +22,7 @@ import type { Owner } from './engine/labels.js'
 import { OPEN_NETWORK } from './execution/container-spec.js'
 import { Execution } from './execution/execution.js'
 import { CATALOG } from './execution/images.js'
+import { Keeper } from './execution/keep.js'
 import { Cancellations } from './intake/cancellations.js'
 import { startHeartbeat } from './intake/heartbeat.js'
 import { TaskRecords } from './intake/records.js'
@@ -105,6 +106,13 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
   })
   release.defer('cancellations', () => cancellations.close())
 
+  const reaper = new Reaper({
+    engine,
+    owner,
+    dataDir: config.dataDir,
+    log,
+    hasHeartbeat: async id => (await redis.exists(names.worker(id))) === 1,
+  })
   const drained = new AbortController()
   const consumeOptions: ConsumeOptions = {
     rooms: {
@@ -117,6 +125,13 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
         logCeilingBytes: config.logCeilingBytes,
         captureChanges: options => changes.capture(options),
       },
+      keeper: new Keeper({
+        engine,
+        log,
+        request: taskId => records.keepRequest(taskId),
+        kept: slot => reaper.takeOver(slot),
+        maxMs: config.maxKeepMs,
+      }),
       leaked: (what, error) =>
         log.warn('cleanup failed, the reaper will try again', { what, reason: messageOf(error) }),
     },
@@ -136,7 +151,9 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
   await cancellations.start(names)
   release.defer('open network', () => engine.removeNetwork(OPEN_NETWORK))
   every(EXPIRE_MS, release, log, () => expireWaiting(consumeOptions))
-  await startReaper({ engine, owner, config, log, redis, names }, release)
+  await reaper.reap()
+  every(REAP_MS, release, log, () => reaper.reap())
+  every(SWEEP_MS, release, log, () => sweepArtifacts(config.dataDir, Date.now()))
   const worker = startConsuming(config, redis, consumeOptions, status, log)
   release.defer('consumer', () => worker.close(true))
   log.info('worker ready', {
@@ -221,23 +238,6 @@ function workerRecord(
 }
 
 const STARTED_AT = new Date().toISOString()
-
-async function startReaper(
-  parts: { engine: ContainerEngine; owner: Owner; config: Config; log: Log; redis: Redis; names: RedisNames },
-  release: ReleaseStack,
-): Promise<void> {
-  const { engine, owner, config, log, redis, names } = parts
-  const reaper = new Reaper({
-    engine,
-    owner,
-    dataDir: config.dataDir,
-    log,
-    hasHeartbeat: async id => (await redis.exists(names.worker(id))) === 1,
-  })
-  await reaper.reap()
-  every(REAP_MS, release, log, () => reaper.reap())
-  every(SWEEP_MS, release, log, () => sweepArtifacts(config.dataDir, Date.now()))
-}
 
 /** Repeats `work` with a pause between the end of one round and the next, until released. */
 function every(ms: number, release: ReleaseStack, log: Log, work: () => Promise<unknown>): void {

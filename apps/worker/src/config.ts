@@ -33,6 +33,11 @@ const VARIABLES = {
     .min(0)
     .max(24 * 3600)
     .default(30),
+  AGIRUNNER_MAX_KEEP: z.coerce
+    .number()
+    .min(0)
+    .max(7 * 24 * 3600)
+    .default(24 * 3600),
   AGIRUNNER_LOG_LEVEL: z.enum(['error', 'warn', 'info', 'debug']).default('info'),
   AGIRUNNER_LOG_CEILING: size.prefault('1Gi'),
   AGIRUNNER_STRATEGY: z.enum(['auto', ...STRATEGIES]).default('auto'),
@@ -67,6 +72,8 @@ export interface Config {
   readonly queue: string
   readonly concurrency: number
   readonly drainMs: number
+  /** The longest that a container may be kept beyond its task's end; 0 for never. */
+  readonly maxKeepMs: number
   readonly logLevel: 'error' | 'warn' | 'info' | 'debug'
   readonly logCeilingBytes: number
   readonly strategy: 'auto' | Strategy
@@ -114,6 +121,7 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
     queue: value.AGIRUNNER_QUEUE,
     concurrency: value.AGIRUNNER_CONCURRENCY,
     drainMs: value.AGIRUNNER_DRAIN_SECONDS * 1000,
+    maxKeepMs: value.AGIRUNNER_MAX_KEEP * 1000,
     logLevel: value.AGIRUNNER_LOG_LEVEL,
     logCeilingBytes: value.AGIRUNNER_LOG_CEILING,
     strategy: value.AGIRUNNER_STRATEGY,

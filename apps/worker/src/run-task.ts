@@ -2,6 +2,7 @@ import { TaskFailure } from '@agirunner/contracts'
 import type { AttemptState } from './attempt-state.js'
 import { Capture, type CapturedOutputs, type CaptureOptions } from './capture/capture.js'
 import type { Execution } from './execution/execution.js'
+import type { Keeper } from './execution/keep.js'
 import type { Exit, RunningContainer } from './execution/running-container.js'
 import type { AcceptedTask } from './intake/accepted-task.js'
 import { asTaskFailure, judge } from './report/outcome.js'
@@ -14,6 +15,7 @@ export interface Rooms {
   readonly workspaces: Workspaces
   readonly execution: Execution
   readonly capture: CaptureOptions
+  readonly keeper: Keeper
   readonly leaked: ReportLeak
 }
 
@@ -58,7 +60,9 @@ export async function runTask<T>(
     const outputs = await sealed(capture, exit, signal)
     reached = { ...reached, outputs }
     const failure = canceledIn(signal, exit) ?? judge(accepted.task, outputs)
-    return await settle(await ended({ failure, reached }, state))
+    const settled = await settle(await ended({ failure, reached }, state))
+    if (await rooms.keeper.keep(accepted, container, failure)) release.disown()
+    return settled
   } catch (error) {
     return await settle(await ended({ failure: asTaskFailure(error, state.phase), reached }, state))
   } finally {

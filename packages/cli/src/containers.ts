@@ -11,10 +11,11 @@ export interface RuntimeContainer {
   readonly image: string
   readonly worker: string
   readonly createdAt: string
+  readonly keptUntil: string | null
 }
 
-/** A claim gives a container its task's name, keeping it adds a word; one without such a name has no task yet. */
-const OF_A_TASK = /^agirunner-([A-Za-z][A-Za-z0-9_-]*?)-(\d+)(-kept)?$/
+/** A claim gives a container its task's name, keeping it adds until when; one without such a name has no task yet. */
+const OF_A_TASK = /^agirunner-([A-Za-z][A-Za-z0-9_-]*?)-(\d+)(?:-kept-(\d+))?$/
 
 /** Everything on an engine that is the runtime's, in any state. */
 export async function runtimeContainers(docker: Docker): Promise<RuntimeContainer[]> {
@@ -45,6 +46,11 @@ function describe(container: Docker.ContainerInfo): RuntimeContainer {
     state: container.State,
     image: container.Image,
     worker: label('worker'),
-    createdAt: new Date(container.Created * 1000).toISOString(),
+    createdAt: timeOf(container.Created),
+    keptUntil: kept === undefined ? null : timeOf(Number(kept)),
   }
+}
+
+function timeOf(seconds: number): string {
+  return new Date(seconds * 1000).toISOString()
 }

@@ -83,7 +83,7 @@ const HEADER_BYTES = 8
  * The frames of a stream of two channels: a byte with the channel, three of nothing, four with the length, the bytes.
  * A part of a frame is passed on as it comes: one may be of any size.
  */
-export async function* framesOf(
+async function* framesOf(
   stream: AsyncIterable<Uint8Array | string>,
 ): AsyncGenerator<{ channel: number; bytes: Buffer }> {
   let header = Buffer.alloc(0)

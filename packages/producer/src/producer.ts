@@ -1,7 +1,9 @@
 import {
   DEFAULT_QUEUE,
+  type KeepRequest,
   type LogEntry,
   type NewEvent,
+  RETENTION_SECONDS,
   type RedisNames,
   redisNames,
   type TaskEvent,
@@ -63,6 +65,18 @@ export interface Producer {
    * @example await producer.cancel('t-42', 'the user closed the page')
    */
   cancel(taskId: string, reason?: string): Promise<'requested' | 'already' | 'finished'>
+
+  /**
+   * Asks for a task's container to outlast the task, so that an operator can look into it with `agirunner exec`. The
+   * last request counts; a worker grants it up to its AGIRUNNER_MAX_KEEP. A canceled task's container is never kept.
+   *
+   * @param request null takes an earlier request back
+   * @returns `finished` when it is too late to ask
+   * @throws UnknownTaskError
+   *
+   * @example await producer.keep('t-42', { forMs: 3600_000, when: 'failure' })
+   */
+  keep(taskId: string, request: KeepRequest | null): Promise<'requested' | 'finished'>
 
   /**
    * The result of a task, null while it is not finished.
@@ -185,6 +199,18 @@ class RedisProducer implements Producer {
     if (verdict === 'unknown') throw new UnknownTaskError(taskId, this.#queue)
     if (verdict !== 'finished') await this.#enqueuer.promote(taskId)
     return verdict as 'requested' | 'already' | 'finished'
+  }
+
+  async keep(taskId: string, request: KeepRequest | null): Promise<'requested' | 'finished'> {
+    return this.#connection.use(async redis => {
+      const { record, result, keep } = this.#names
+      const pipeline = redis.pipeline().exists(record(taskId)).exists(result(taskId))
+      if (request === null) pipeline.del(keep(taskId))
+      else pipeline.set(keep(taskId), JSON.stringify(request), 'EX', RETENTION_SECONDS)
+      const [known, finished] = await replies<number>(pipeline)
+      if (known === 0) throw new UnknownTaskError(taskId, this.#queue)
+      return finished === 1 ? 'finished' : 'requested'
+    })
   }
 
   async result(taskId: string): Promise<TaskResult | null> {

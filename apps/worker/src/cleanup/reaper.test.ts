@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals'
 import { DummyEngine } from '../engine/dummy/dummy-engine.js'
 import type { ContainerSpec } from '../engine/engine.js'
-import { LABELS, labelsOf, type Owner } from '../engine/labels.js'
+import { keptName, LABELS, labelsOf, type Owner } from '../engine/labels.js'
 import { hostId, isAlive, newWorkerId } from '../support/identity.js'
 import { createLog } from '../support/log.js'
 import { Reaper } from './reaper.js'
@@ -55,6 +55,51 @@ describe('the reaper', () => {
       { ...elsewhere, worker: 'w-gone', stack: 'other' },
     ]
     expect(await reap(owners, ['w-lives'])).toEqual(['c0', 'c2'])
+  })
+
+  describe('of a container that is kept', () => {
+    const named = async (name: string, owner: Owner) => {
+      const engine = new DummyEngine()
+      const labels = labelsOf(owner, 'task', 'slot')
+      await engine.create({ name, labels } as unknown as ContainerSpec)
+      await engine.createVolume({ name: 'v', labels, options: {} })
+      const hasHeartbeat = () => Promise.resolve(false)
+      const reaper = new Reaper({ engine, owner: me, dataDir, log: createLog('error', {}), hasHeartbeat })
+      mkdirSync(join(dataDir, 'slots/slot'), { recursive: true })
+      writeFileSync(join(dataDir, 'slots/slot/owner.json'), JSON.stringify(owner))
+      const left = async () => [
+        ...(await engine.containers(`${LABELS.managed}=true`)).map(one => one.name),
+        ...(await engine.volumes(`${LABELS.managed}=true`)).map(one => one.name),
+        ...(existsSync(join(dataDir, 'slots/slot')) ? ['slot'] : []),
+      ]
+      return { reaper, engine, left }
+    }
+
+    it.each([me, { ...me, worker: DEAD }, { ...me, worker: DEAD, stack: 'other' }])(
+      'leaves everything until its time is over, whoever keeps it',
+      async owner => {
+        const later = keptName('agirunner-t-1', Date.now() + 60_000)
+        const { reaper, left } = await named(later, owner)
+        await reaper.reap()
+        expect(await left()).toEqual([later, 'v', 'slot'])
+      },
+    )
+
+    it('removes everything then, also its own', async () => {
+      const { reaper, left } = await named(keptName('agirunner-t-1', Date.now() - 2000), me)
+      await reaper.reap()
+      expect(await left()).toEqual([])
+    })
+
+    it('removes the rest when somebody has removed the container', async () => {
+      const { reaper, engine, left } = await named(keptName('agirunner-t-1', Date.now() + 60_000), me)
+      reaper.takeOver('slot')
+      await reaper.reap()
+      expect(await left()).toHaveLength(3)
+      for (const { id } of await engine.containers(`${LABELS.managed}=true`)) await engine.remove(id)
+      await reaper.reap()
+      expect(await left()).toEqual([])
+    })
   })
 
   it('removes slots of dead workers, and none that is being made', async () => {

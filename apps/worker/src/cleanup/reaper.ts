@@ -1,7 +1,7 @@
 import { readdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { ContainerEngine } from '../engine/engine.js'
-import { LABELS, type Owner } from '../engine/labels.js'
+import { keptUntil, LABELS, type Owner } from '../engine/labels.js'
 import { isAlive } from '../support/identity.js'
 import { type Log, messageOf } from '../support/log.js'
 
@@ -23,9 +23,19 @@ type Labels = Readonly<Record<string, string>>
  */
 export class Reaper {
   readonly #options: ReaperOptions
+  /** Slots whose container outlasts its task: whether it still may. What belongs to one has no other owner. */
+  readonly #kept = new Map<string, boolean>()
+  readonly #takenOver = new Set<string>()
+  /** What had been taken over when the round began: of these, and no later ones, it knows whether they are kept. */
+  #known: ReadonlySet<string> = new Set()
 
   constructor(options: ReaperOptions) {
     this.#options = options
+  }
+
+  /** Takes over a slot of this worker's own whose container is kept: once that is gone, nobody uses the slot. */
+  takeOver(slot: string): void {
+    this.#takenOver.add(slot)
   }
 
   /** One round. @returns how many things were removed; what fails is logged and left for the next round */
@@ -40,7 +50,13 @@ export class Reaper {
 
   async #reapContainers(): Promise<number> {
     const { engine } = this.#options
+    this.#known = new Set(this.#takenOver)
     const found = await engine.containers(`${LABELS.managed}=true`)
+    this.#kept.clear()
+    for (const { name, labels } of found) {
+      const until = keptUntil(name)
+      if (until !== null) this.#kept.set(labels[LABELS.slot] ?? '', until > Date.now())
+    }
     return await this.#removeOrphans(found, container => engine.remove(container.id))
   }
 
@@ -69,14 +85,23 @@ export class Reaper {
     for (const name of names) {
       const owner = await readOwner(join(root, name))
       // A slot without an owner yet is being made.
-      if (owner === null || owner.host !== this.#options.owner.host || isAlive(owner.worker)) continue
+      if (owner === null || owner.host !== this.#options.owner.host) continue
+      if (this.#outlasts(name) ?? isAlive(owner.worker)) continue
       removed += await this.#try(() => rm(join(root, name), { recursive: true, force: true }))
+      this.#takenOver.delete(name)
     }
     return removed
   }
 
+  /** Whether what belongs to a slot still may outlast its task; undefined when it never was to. */
+  #outlasts(slot: string): boolean | undefined {
+    return this.#kept.get(slot) ?? (this.#known.has(slot) ? false : undefined)
+  }
+
   async #isOwned(labels: Labels): Promise<boolean> {
     const worker = labels[LABELS.worker] ?? ''
+    const outlasts = this.#outlasts(labels[LABELS.slot] ?? '')
+    if (outlasts !== undefined) return outlasts
     if (labels[LABELS.host] === this.#options.owner.host) return isAlive(worker)
     if (labels[LABELS.stack] !== this.#options.owner.stack) return true
     return await this.#options.hasHeartbeat(worker)

@@ -117,6 +117,10 @@ export interface ContainerEngine {
   exit(id: string, signal: AbortSignal): Promise<ContainerExit>
   /** Sends a signal to the main process; succeeds when it has ended already. */
   kill(id: string, signal: 'SIGTERM' | 'SIGKILL'): Promise<void>
+  /** @throws `container.create_failed` when another has the name */
+  rename(id: string, name: string): Promise<void>
+  /** Takes a container off a network, whether it runs or not; succeeds when it is not on it. */
+  disconnect(id: string, network: string): Promise<void>
   /** Kills and removes it with its anonymous volumes. Resolves when it is gone. */
   remove(id: string): Promise<void>
   /**

@@ -32,3 +32,19 @@ export function labelsOf(owner: Owner, kind: Kind, slot: string, image = ''): Re
     [LABELS.image]: image,
   }
 }
+
+/**
+ * The name of a container that outlasts its task. Labels can't change, and a reaper of another stack knows no data
+ * folder of ours: so the name tells everybody until when it is nobody else's.
+ *
+ * @param until in Unix milliseconds
+ */
+export function keptName(name: string, until: number): string {
+  return `${name}-kept-${Math.ceil(until / 1000)}`
+}
+
+/** Until when a container is kept, in Unix milliseconds; null for one that is not. */
+export function keptUntil(name: string): number | null {
+  const [, seconds] = /-kept-(\d+)$/.exec(name) ?? []
+  return seconds === undefined ? null : Number(seconds) * 1000
+}

@@ -86,6 +86,7 @@ export class Execution {
       name: spec.name,
       image: image.reference,
       digest: image.info.digest ?? image.info.id,
+      network: spec.network,
     })
   }
 
@@ -120,7 +121,7 @@ export class Execution {
     accepted: AcceptedTask,
     plan: WorkspacePlan,
     log: AttachedLog | null,
-    made: { id: string; name: string; image: string; digest: string },
+    made: { id: string; name: string; image: string; digest: string; network: string },
   ): RunningContainer {
     const { engine } = this.#options
     const { timeout, grace } = accepted.task.limits
@@ -140,6 +141,7 @@ export class Execution {
       name: made.name,
       image: made.image,
       imageDigest: made.digest,
+      network: made.network,
       plan,
       exit: supervisor.exit,
       stop: cause => supervisor.stop(cause),

@@ -23,6 +23,8 @@ export interface RunningContainer extends Releasable {
   readonly name: string
   readonly image: string
   readonly imageDigest: string | null
+  /** `none`, or the name of its network. */
+  readonly network: string
   readonly plan: WorkspacePlan
   /** Settles once the container has ended, for whatever cause. Rejects only when the engine can't be asked any more. */
   readonly exit: Promise<Exit>

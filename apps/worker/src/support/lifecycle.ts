@@ -30,6 +30,11 @@ export class ReleaseStack {
     this.#steps.push({ name, run })
   }
 
+  /** Forgets everything: from now on it is somebody else's to give back. */
+  disown(): void {
+    this.#steps.length = 0
+  }
+
   async all(): Promise<void> {
     for (let step = this.#steps.pop(); step; step = this.#steps.pop()) {
       try {

@@ -49,6 +49,7 @@ function sharedFolders(
     },
     shared: true,
     send: () => Promise.resolve(),
+    sendGate: () => Promise.resolve(),
     collect: () => Promise.resolve(),
     collectMarks: () => Promise.resolve(),
     release,

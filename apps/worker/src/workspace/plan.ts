@@ -83,6 +83,8 @@ export interface Delivery extends Releasable {
    * @throws TaskFailure `capture.failed`, `engine.unavailable`; the signal's reason
    */
   collect(part: 'repo' | 'output', signal: AbortSignal): Promise<void>
+  /** Brings the gate's folder again, after it was changed for a container that has ended. @throws as `send` */
+  sendGate(signal: AbortSignal): Promise<void>
   /** Adds the gate's marks to those in the slot's log folder. @throws as `collect` */
   collectMarks(signal: AbortSignal): Promise<void>
 }

@@ -32,6 +32,10 @@ export const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: "run a command in a task's container",
     load: async () => (await import('./exec.js')).exec,
   },
+  keep: {
+    summary: "keep a task's container beyond the task's end",
+    load: async () => (await import('./keep.js')).keep,
+  },
   cache: {
     summary: 'show and clear what is kept of repositories',
     load: async () => (await import('./cache.js')).cache,

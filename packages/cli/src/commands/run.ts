@@ -1,35 +1,60 @@
 import type { TaskResult } from '@agirunner/contracts'
 import type { Producer, SendableTask } from '@agirunner/producer'
 import type { Call, Command } from '../command.js'
+import { readSpan } from '../duration.js'
 import { EXIT, exitCodeOf } from '../errors.js'
+import { showDuration } from '../output.js'
 import { readTask } from '../read-tasks.js'
 import { RunScreen } from '../run-screen.js'
 import { EventTeller, failureOf, summaryOf } from '../run-text.js'
 
 export const run: Command = {
-  usage: 'run FILE|- [--json]',
+  usage: 'run FILE|- [--keep-on-failure TTL] [--json]',
   summary: 'enqueues a task, follows its log and waits for its result',
   details:
     'The task\'s stdout goes to stdout and its stderr to stderr, unaltered; lines that start with "agirunner: " are the\n' +
     "command's own. Ctrl-C asks for the task to be canceled and waits for its result; a second one leaves at once.",
-  options: { json: { type: 'boolean', help: 'both streams to stderr, the result alone to stdout' } },
+  options: {
+    'keep-on-failure': {
+      type: 'string',
+      value: 'TTL',
+      help: 'keep the container for so long if the task fails, such as 30m: `agirunner exec` looks into it',
+    },
+    json: { type: 'boolean', help: 'both streams to stderr, the result alone to stdout' },
+  },
   takes: { min: 1, max: 1, name: 'a FILE, or - for stdin' },
   async run(call) {
-    const { io, flag, positionals, producer } = call
+    const { io, flag, option, positionals, producer } = call
+    const span = option('keep-on-failure')
+    const keepMs = span === undefined ? 0 : readSpan(span, '--keep-on-failure')
     const task = (await readTask(positionals[0] ?? '', io)) as SendableTask
     const screen = new RunScreen(io, { logToStderr: flag('json') })
     const { taskId, status } = await producer().enqueue(task)
+    const kept = keepMs > 0 && (await keepOnFailure(producer(), taskId, keepMs))
     const stopListening = cancelOnSignal(producer(), taskId, screen)
     try {
       if (status === 'same') await screen.say(`${taskId} is known already; this follows it`)
       await warnWithoutWorkers(call, taskId, screen)
       const result = await follow(producer(), taskId, screen)
       await report(result, call, screen)
+      if (kept && isKept(result)) {
+        await screen.say(`the container is kept for ${showDuration(keepMs)}: \`agirunner exec ${taskId}\``)
+      }
       return exitCodeOf(result)
     } finally {
       stopListening()
     }
   },
+}
+
+/** @returns false when the task has ended already */
+async function keepOnFailure(producer: Producer, taskId: string, forMs: number): Promise<boolean> {
+  return (await producer.keep(taskId, { forMs, when: 'failure' })) === 'requested'
+}
+
+/** Whether a container was there to be kept, and its task ended in a way that is. */
+function isKept({ status, container }: TaskResult): boolean {
+  return container !== null && status !== 'succeeded' && status !== 'canceled'
 }
 
 async function warnWithoutWorkers(

@@ -223,6 +223,18 @@ class DockerEngine implements ContainerEngine {
     )
   }
 
+  async rename(id: string, name: string): Promise<void> {
+    await this.#call('container.create_failed', `rename container ${id.slice(0, 12)} to ${name}`, () =>
+      this.#docker.getContainer(id).rename({ name }),
+    )
+  }
+
+  async disconnect(id: string, network: string): Promise<void> {
+    await this.#gone(`take container ${id.slice(0, 12)} off network "${network}"`, () =>
+      this.#docker.getNetwork(network).disconnect({ Container: id, Force: true }),
+    )
+  }
+
   async remove(id: string): Promise<void> {
     await this.#gone(`remove container ${id.slice(0, 12)}`, () =>
       this.#docker.getContainer(id).remove({ force: true, v: true }),

@@ -104,6 +104,14 @@ export class DummyEngine implements ContainerEngine {
     return Promise.resolve()
   }
 
+  rename(): Promise<void> {
+    return Promise.resolve()
+  }
+
+  disconnect(): Promise<void> {
+    return Promise.resolve()
+  }
+
   remove(id: string): Promise<void> {
     this.containersById.get(id)?.end({ exitCode: 137 })
     this.containersById.delete(id)

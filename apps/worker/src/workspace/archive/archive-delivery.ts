@@ -71,6 +71,14 @@ export class ArchiveDelivery implements Delivery {
     })
   }
 
+  async sendGate(signal: AbortSignal): Promise<void> {
+    const { engine, slot } = this.#options
+    await this.#during(signal, async inner => {
+      const archive = Readable.from(pack([{ path: slot.gate, name: `${CARRIED}/gate` }], inner))
+      await engine.putArchive(this.#carrier, '/', archive, { signal: inner, progress: () => undefined })
+    })
+  }
+
   async collect(part: 'repo' | 'output', signal: AbortSignal): Promise<void> {
     const { slot, layers, limits = UNPACK_LIMITS } = this.#options
     const root = part === 'repo' ? layers.copy : slot.output
