@@ -19,9 +19,9 @@ import { type ConsumeOptions, cancelWaiting, consume } from './consume.js'
 import { dockerEngine } from './engine/docker/docker-engine.js'
 import type { ContainerEngine, EngineInfo } from './engine/engine.js'
 import type { Owner } from './engine/labels.js'
-import { OPEN_NETWORK } from './execution/container-spec.js'
 import { Execution } from './execution/execution.js'
 import { CATALOG } from './execution/images.js'
+import { Networks } from './execution/network/networks.js'
 import { Cancellations } from './intake/cancellations.js'
 import { startHeartbeat } from './intake/heartbeat.js'
 import { TaskRecords } from './intake/records.js'
@@ -36,6 +36,7 @@ const BULLMQ = { lockDuration: 10_000, stalledInterval: 5_000, maxStalledCount: 
 const REAP_MS = 10_000
 const SWEEP_MS = 10 * 60_000
 const PRUNE_MS = 30_000
+const NETWORKS_MS = 10_000
 /** A task of a newer version is offered again after this long. */
 const NEWER_MS = 30_000
 
@@ -79,12 +80,14 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
   const records = new TaskRecords(redis, names)
 
   const workspaces = await makeWorkspaces({ config, engine, owner, records, log }, release)
+  const networks = await startNetworks({ engine, owner, config, log }, release)
   const changes = createChangesCapture()
   release.defer('changes capture', () => changes.close())
   const execution = new Execution({
     engine,
     info,
     owner,
+    networks,
     allowRootProfile: config.allowRootProfile,
     beforeRun: async accepted => {
       await records.markRan(accepted.task.taskId, accepted.fence, accepted.attempt)
@@ -128,13 +131,15 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
     drained: drained.signal,
   }
 
-  const capabilities: readonly Capability[] = []
-  for (const capability of capabilities) log.info('capability', { ...capability })
+  const capabilities = (): Capability[] => [...networks.capabilities()]
+  for (const capability of capabilities()) log.info('capability', { ...capability })
   const status = { running: new Set<string>(), draining: false }
-  const describe = () => ({ ...workerRecord(config, owner, info, workspaces, status), capabilities })
+  const describe = () => ({
+    ...workerRecord(config, owner, info, workspaces, status),
+    capabilities: capabilities(),
+  })
   const heartbeat = release.own(await startHeartbeat({ redis, names, log, describe }), 'heartbeat')
   await cancellations.start(names)
-  release.defer('open network', () => engine.removeNetwork(OPEN_NETWORK))
   await startReaper({ engine, owner, config, log, redis, names }, release)
   const worker = startConsuming(config, redis, consumeOptions, status, log)
   release.defer('consumer', () => worker.close(true))
@@ -189,6 +194,26 @@ async function makeWorkspaces(
   every(PRUNE_MS, release, log, prune)
   log.info('workspace strategy', probed)
   return { room, ...probed }
+}
+
+async function startNetworks(
+  parts: { engine: ContainerEngine; owner: Owner; config: Config; log: Log },
+  release: ReleaseStack,
+): Promise<Networks> {
+  const { engine, owner, config, log } = parts
+  const own = [config.redisUrl, config.engine.host ?? ''].flatMap(url => addressIn(url) ?? [])
+  const { networks: modes, egressPrivate: opened } = config
+  const networks = await Networks.start({ engine, owner, log, modes, opened, own })
+  release.defer('networks', () => networks.close())
+  every(NETWORKS_MS, release, log, () => networks.round())
+  return networks
+}
+
+/** Where a URL leads by TCP; null for sockets and the like. */
+function addressIn(url: string): { host: string; port: number } | null {
+  const { protocol, hostname, port } = URL.canParse(url) ? new URL(url) : new URL('none:')
+  const usual = { 'redis:': 6379, 'rediss:': 6379, 'tcp:': 2375, 'http:': 2375, 'https:': 2376 }[protocol]
+  return usual === undefined || hostname === '' ? null : { host: hostname, port: Number(port) || usual }
 }
 
 /** Two queues, or two Redis servers, may share an engine: the random id in Redis keeps what they make apart. */

@@ -57,14 +57,15 @@ export async function runTask<T>(
       { ms: CAPTURE_MS, code: 'capture.failed', what: 'reading what the task left', phase: 'capture' },
       deadline => capture.seal(exit, deadline),
     )
-    reached = { ...reached, outputs }
+    reached = { ...reached, outputs, egress: await container.egress() }
     return await settle({
       failure: judge(accepted.task, outputs),
       reached: { ...reached, timings: state.timings() },
     })
   } catch (error) {
     const failure = asTaskFailure(error, state.phase)
-    return await settle({ failure, reached: { ...reached, timings: state.timings() } })
+    const egress = (await reached.container?.egress()) ?? reached.egress
+    return await settle({ failure, reached: { ...reached, egress, timings: state.timings() } })
   } finally {
     await release.all()
   }

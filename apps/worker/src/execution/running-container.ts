@@ -2,6 +2,7 @@ import type { ExitCause } from '@agirunner/contracts'
 import type { Releasable } from '../support/lifecycle.js'
 import type { WorkspacePlan } from '../workspace/plan.js'
 import type { GateMarks } from './marks.js'
+import type { Egress } from './network/networks.js'
 
 /** How a container ended. */
 export interface Exit {
@@ -26,6 +27,8 @@ export interface RunningContainer extends Releasable {
   readonly plan: WorkspacePlan
   /** Settles once the container has ended, for whatever cause. Rejects only when the engine can't be asked any more. */
   readonly exit: Promise<Exit>
+  /** What its network has seen so far. Never rejects. */
+  egress(): Promise<Egress>
   /** Ends it: SIGTERM, the grace, SIGKILL. Returns at once; `exit` tells the rest. */
   stop(cause: StopCause): void
 }

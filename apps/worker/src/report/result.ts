@@ -1,5 +1,6 @@
 import type { AttemptRecord, Failure, Skipped, Status, Task, TaskResult, Timings } from '@agirunner/contracts'
 import type { CapturedOutputs } from '../capture/capture.js'
+import { type Egress, NO_EGRESS } from '../execution/network/networks.js'
 import type { RunningContainer } from '../execution/running-container.js'
 import type { Base, RepositoryLayers } from '../workspace/plan.js'
 
@@ -17,6 +18,7 @@ export interface Reached {
   readonly base: Base | null
   readonly layers: RepositoryLayers | null
   readonly leftOut: readonly Skipped[]
+  readonly egress: Egress
   readonly timings: Timings | null
 }
 
@@ -26,6 +28,7 @@ export const NOTHING_REACHED: Reached = {
   base: null,
   layers: null,
   leftOut: [],
+  egress: NO_EGRESS,
   timings: null,
 }
 
@@ -86,12 +89,12 @@ export function buildResult(options: {
       cpuMs: null,
       memoryPeakBytes: null,
       pidsPeak: null,
-      networkRxBytes: null,
-      networkTxBytes: null,
+      networkRxBytes: reached.egress.traffic?.rxBytes ?? null,
+      networkTxBytes: reached.egress.traffic?.txBytes ?? null,
       diskBytes: null,
     },
     timings,
-    egressDenied: [],
+    egressDenied: [...reached.egress.denied],
     container: container && {
       id: container.id,
       name: container.name,
