@@ -14,6 +14,8 @@ export interface AllowedHost {
 export const DEFAULT_PORTS: readonly number[] = [80, 443]
 
 const SHAPE = /^(\*\.)?([^\s/?#@:[\]%\\*]+|\[[0-9a-fA-F:.]+\])(?::(\d{1,5}))?$/
+/** Anything else would be cut off by a URL parser, and then be checked without it. */
+const WHOLE = /^(\[[^\]]*\]|[^\s/?#@:[\]%\\]+)$/
 /** No label is empty or longer than 63, none begins or ends with a hyphen; `_` is used in practice. */
 const NAME = /^(?!.{254})([a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?\.)*[a-z0-9_]([a-z0-9_-]{0,61}[a-z0-9_])?$/
 
@@ -39,6 +41,7 @@ export function parseAllowedHost(text: string): AllowedHost | null {
  * @returns null when it is no host
  */
 export function canonicalHost(host: string): string | null {
+  if (!WHOLE.test(host)) return null
   // A URL parser maps letters of all scripts, and addresses in odd forms, as every client does.
   const parsed = URL.canParse(`http://${host}/`) ? new URL(`http://${host}/`).hostname : ''
   if (parsed.startsWith('[')) return parsed.slice(1, -1)

@@ -76,8 +76,10 @@ export class Networks {
     try {
       const enforcement = await startEnforcement(options)
       const networks = new Networks(options, pool, enforcement)
-      await networks.#probe()
-      return networks
+      const why = await networks.#probe()
+      if (why === null) return networks
+      await networks.close().catch(error => options.log.warn('release failed', { reason: messageOf(error) }))
+      return new Networks(options, pool, why)
     } catch (error) {
       return new Networks(options, pool, messageOf(error))
     }
@@ -164,15 +166,15 @@ export class Networks {
   }
 
   /** A network of each kind shows that the engine's bridges are on this machine; it waits for the first task then. */
-  async #probe(): Promise<void> {
+  async #probe(): Promise<string | null> {
     const kind: Kind = this.#options.modes.has('allowlist') ? 'allowlist' : 'open'
     try {
       const network = await this.#pool.take(kind)
       if (kind === 'allowlist') await this.#enforcement?.listen(network)
       this.#pool.give(network)
+      return null
     } catch (error) {
-      this.#broken = messageOf(error)
-      await this.close().catch(() => undefined)
+      return messageOf(error)
     }
   }
 

@@ -1,6 +1,5 @@
 import { Agent, type IncomingMessage, type ServerResponse } from 'node:http'
 import { BlockList, connect, isIPv6, type LookupFunction, type Socket } from 'node:net'
-import { canonicalHost } from '@agirunner/contracts'
 import {
   type PrepareRequestFunctionOpts,
   type PrepareRequestFunctionResult,
@@ -11,6 +10,7 @@ import { AllowList } from './allow-list.js'
 import { Denials, type Denied } from './denials.js'
 import { type Address, type Resolve, resolveHost, Turnstile } from './lookup.js'
 import type { AddressPolicy } from './policy.js'
+import { notListed, OPERATOR, pinned, printableName, readTarget } from './target.js'
 import { joinTunnel } from './tunnel.js'
 
 export interface ProxyLimits {
@@ -56,9 +56,6 @@ interface Bound {
   requests: number
 }
 
-/** Methods with which Node would send a body of unknown length without a frame, so that it could pose as a request. */
-const WITHOUT_BODY = new Set(['GET', 'HEAD', 'DELETE', 'OPTIONS', 'TRACE'])
-
 /**
  * The only way out of one network: an HTTP proxy on its gateway for the one task that is bound to it. Names are resolved
  * and checked for each request, and the connection goes to an address that was checked.
@@ -67,6 +64,8 @@ export class GatewayProxy {
   readonly #options: GatewayProxyOptions
   readonly #server: Server
   readonly #members = new BlockList()
+  /** Of connections whose first request has not come yet. */
+  readonly #heads = new WeakMap<Socket, NodeJS.Timeout>()
   readonly #responses = new WeakMap<IncomingMessage, ServerResponse>()
   #bound: Bound | null = null
 
@@ -87,9 +86,20 @@ export class GatewayProxy {
     http.requestTimeout = 0
     http.timeout = options.limits.idleMs
     http.prependListener('connection', (socket: Socket) => {
-      if (!this.#isMember(socket)) socket.destroy()
+      if (!this.#isMember(socket)) {
+        socket.destroy()
+        return
+      }
+      // Node looks for late heads only every 30 s.
+      const late = setTimeout(() => socket.destroy(), options.limits.headMs)
+      socket.once('close', () => clearTimeout(late))
+      this.#heads.set(socket, late)
     })
-    http.prependListener('request', (request, response) => this.#responses.set(request, response))
+    http.prependListener('request', (request, response) => {
+      clearTimeout(this.#heads.get(request.socket))
+      this.#responses.set(request, response)
+    })
+    http.prependListener('connect', request => clearTimeout(this.#heads.get(request.socket)))
   }
 
   /** @returns the port */
@@ -247,66 +257,5 @@ export class GatewayProxy {
       return true
     }
     return { emit } as unknown as NonNullable<PrepareRequestFunctionResult['customConnectServer']>
-  }
-}
-
-const OPERATOR = 'An operator can open such an address with AGIRUNNER_EGRESS_PRIVATE.'
-
-function notListed(host: string, port: number): string {
-  const name = isIPv6(host) ? `[${host}]` : host
-  const entry = port === 80 || port === 443 ? name : `${name}:${port}`
-  return `${name}:${port} is not allowed for this task; add "${entry}" to environment.network.hosts`
-}
-
-/** A name in a ClientHello is the task's to choose: only what could be one is repeated. */
-function printableName(name: string | null): string {
-  return (name !== null && canonicalHost(name)) || '(unreadable TLS name)'
-}
-
-/**
- * Where a request is to go, in the one form in which it is checked and connected to.
- *
- * @throws RequestError for what is no place, or is said to be two
- */
-function readTarget({ request, hostname, port, isHttp }: PrepareRequestFunctionOpts): {
-  host: string
-  port: number
-} {
-  const host = canonicalHost(hostname)
-  if (host === null) throw new RequestError('agirunner: the target is no host\n', 400)
-  if (isHttp) checkFraming(request, host, port)
-  return { host, port }
-}
-
-/** A server goes by the Host header, so it must name what was checked. */
-function checkFraming(request: IncomingMessage, host: string, port: number): void {
-  const hosts = request.rawHeaders.filter(
-    (_value, at, all) => at % 2 === 1 && all[at - 1]?.toLowerCase() === 'host',
-  )
-  const said = hosts[0] === undefined ? null : readAuthority(hosts[0])
-  if (hosts.length !== 1 || said === null || said.host !== host || said.port !== port) {
-    throw new RequestError('agirunner: the Host header must name the host of the URL, once\n', 400)
-  }
-  if (request.headers['transfer-encoding'] !== undefined && WITHOUT_BODY.has(request.method ?? '')) {
-    throw new RequestError('agirunner: a body with this method needs a content-length\n', 411)
-  }
-}
-
-function readAuthority(text: string): { host: string; port: number } | null {
-  const match = /^(.*?)(?::(\d{1,5}))?$/.exec(text)
-  const host = canonicalHost(match?.[1] ?? '')
-  return host === null ? null : { host, port: Number(match?.[2] ?? 80) }
-}
-
-/** A lookup that knows the checked addresses and nothing else. */
-function pinned(addresses: readonly Address[]): LookupFunction {
-  return (_host, options, callback) => {
-    const [first] = addresses
-    if (options.all)
-      callback(
-        null,
-        addresses.map(one => ({ ...one })),
-      )
-    else callback(null, first?.address ?? '', first?.family ?? 4)
   }
 }

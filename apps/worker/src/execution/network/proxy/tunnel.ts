@@ -31,6 +31,7 @@ export function joinTunnel(client: Socket, server: Socket, options: TunnelOption
   // What is on its way to the other side still goes there.
   server.on('close', () => client.destroySoon())
   client.on('close', () => server.destroySoon())
+  if (server.destroyed) return client.destroySoon()
   server.pipe(client)
   inspect(client, options, {
     passed: head => {
