@@ -56,6 +56,10 @@ export class AttemptState {
     this.#event('phase.progress', data)
   }
 
+  egressDenied(data: Record<string, unknown>): void {
+    this.#event('egress.denied', data)
+  }
+
   logTruncated(data: Record<string, unknown>): void {
     this.#event('log.truncated', data)
   }

@@ -19,10 +19,10 @@ import { type ConsumeOptions, consume } from './consume.js'
 import { dockerEngine } from './engine/docker/docker-engine.js'
 import type { ContainerEngine, EngineInfo } from './engine/engine.js'
 import type { Owner } from './engine/labels.js'
-import { OPEN_NETWORK } from './execution/container-spec.js'
 import { Execution } from './execution/execution.js'
 import { CATALOG } from './execution/images.js'
 import { Keeper } from './execution/keep.js'
+import { Networks } from './execution/network/networks.js'
 import { Cancellations } from './intake/cancellations.js'
 import { startHeartbeat } from './intake/heartbeat.js'
 import { TaskRecords } from './intake/records.js'
@@ -40,6 +40,7 @@ const SWEEP_MS = 10 * 60_000
 const PRUNE_MS = 30_000
 /** How late a task may hear that its `limits.queue` is over. */
 const EXPIRE_MS = 500
+const NETWORKS_MS = 10_000
 /** A task of a newer version is offered again after this long. */
 const NEWER_MS = 30_000
 
@@ -83,12 +84,14 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
   const records = new TaskRecords(redis, names)
 
   const workspaces = await makeWorkspaces({ config, engine, owner, records, log }, release)
+  const networks = await startNetworks({ engine, owner, config, log }, release)
   const changes = createChangesCapture()
   release.defer('changes capture', () => changes.close())
   const execution = new Execution({
     engine,
     info,
     owner,
+    networks,
     allowRootProfile: config.allowRootProfile,
     beforeRun: async accepted => {
       await records.markRan(accepted.task.taskId, accepted.fence, accepted.attempt)
@@ -143,13 +146,15 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
     drained: drained.signal,
   }
 
-  const capabilities: readonly Capability[] = []
-  for (const capability of capabilities) log.info('capability', { ...capability })
+  const capabilities = (): Capability[] => [...networks.capabilities()]
+  for (const capability of capabilities()) log.info('capability', { ...capability })
   const status = { running: new Set<string>(), draining: false }
-  const describe = () => ({ ...workerRecord(config, owner, info, workspaces, status), capabilities })
+  const describe = () => ({
+    ...workerRecord(config, owner, info, workspaces, status),
+    capabilities: capabilities(),
+  })
   const heartbeat = release.own(await startHeartbeat({ redis, names, log, describe }), 'heartbeat')
   await cancellations.start(names)
-  release.defer('open network', () => engine.removeNetwork(OPEN_NETWORK))
   every(EXPIRE_MS, release, log, () => expireWaiting(consumeOptions))
   await reaper.reap()
   every(REAP_MS, release, log, () => reaper.reap())
@@ -207,6 +212,26 @@ async function makeWorkspaces(
   every(PRUNE_MS, release, log, prune)
   log.info('workspace strategy', probed)
   return { room, ...probed }
+}
+
+async function startNetworks(
+  parts: { engine: ContainerEngine; owner: Owner; config: Config; log: Log },
+  release: ReleaseStack,
+): Promise<Networks> {
+  const { engine, owner, config, log } = parts
+  const own = [config.redisUrl, config.engine.host ?? ''].flatMap(url => addressIn(url) ?? [])
+  const { networks: modes, egressPrivate: opened } = config
+  const networks = await Networks.start({ engine, owner, log, modes, opened, own })
+  release.defer('networks', () => networks.close())
+  every(NETWORKS_MS, release, log, () => networks.round())
+  return networks
+}
+
+/** Where a URL leads by TCP; null for sockets and the like. */
+function addressIn(url: string): { host: string; port: number } | null {
+  const { protocol, hostname, port } = URL.canParse(url) ? new URL(url) : new URL('none:')
+  const usual = { 'redis:': 6379, 'rediss:': 6379, 'tcp:': 2375, 'http:': 2375, 'https:': 2376 }[protocol]
+  return usual === undefined || hostname === '' ? null : { host: hostname, port: Number(port) || usual }
 }
 
 /** Two queues, or two Redis servers, may share an engine: the random id in Redis keeps what they make apart. */

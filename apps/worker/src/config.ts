@@ -2,8 +2,11 @@ import { homedir } from 'node:os'
 import { join } from 'node:path'
 import { DEFAULT_CACHE_BYTES, DEFAULT_QUEUE, nearest, parseSize } from '@agirunner/contracts'
 import { z } from 'zod'
+import { type EgressRange, parseRanges } from './support/address-ranges.js'
 import { type HostRoot, readHostRoots } from './support/host-roots.js'
 import { STRATEGIES, type Strategy } from './support/strategy.js'
+
+const NETWORK_MODES = ['none', 'allowlist', 'open'] as const
 
 const boolean = z
   .enum(['1', 'true', 'yes', '0', 'false', 'no'])
@@ -15,6 +18,19 @@ const size = z.string().transform((value, context) => {
     context.addIssue({ code: 'custom', message: (error as Error).message })
     return z.NEVER
   }
+})
+
+const modes = z.string().transform((value, context) => {
+  const words = value.split(/[\s,]+/).filter(word => word !== '')
+  const known = NETWORK_MODES.filter(mode => words.includes(mode))
+  if (known.length > 0 && known.length === new Set(words).size) return new Set(known)
+  context.addIssue({ code: 'custom', message: `must be one or more of ${NETWORK_MODES.join(', ')}` })
+  return z.NEVER
+})
+const ranges = z.string().transform((value, context) => {
+  const { ranges: found, problems } = parseRanges(value)
+  for (const message of problems) context.addIssue({ code: 'custom', message })
+  return found
 })
 
 /** Every variable that the worker reads, with its default. The README's table is held equal to it by a test. */
@@ -45,6 +61,8 @@ const VARIABLES = {
   AGIRUNNER_DISK_FLOOR: size.prefault('2Gi'),
   AGIRUNNER_GIT_ALLOW_PRIVATE: boolean.prefault('no'),
   AGIRUNNER_ALLOW_ROOT_PROFILE: boolean.prefault('yes'),
+  AGIRUNNER_NETWORKS: modes.prefault(NETWORK_MODES.join(',')),
+  AGIRUNNER_EGRESS_PRIVATE: ranges.prefault(''),
   AGIRUNNER_SECRET_ENV: z.string().default(''),
   AGIRUNNER_SECRET_ROOT: z.string().startsWith('/', 'must be an absolute path').optional(),
   AGIRUNNER_HOST_ROOTS: z.string().default(''),
@@ -81,6 +99,10 @@ export interface Config {
   readonly cache: { readonly maxBytes: number; readonly minFreeBytes: number }
   readonly gitAllowPrivate: boolean
   readonly allowRootProfile: boolean
+  /** What tasks may ask for as `environment.network.mode`. */
+  readonly networks: ReadonlySet<(typeof NETWORK_MODES)[number]>
+  /** Private addresses that tasks may reach where their network lets them out. */
+  readonly egressPrivate: readonly EgressRange[]
   /** Names of variables that `env:NAME` may read. */
   readonly secretNames: ReadonlySet<string>
   readonly secretRoot: string | null
@@ -128,6 +150,8 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
     cache: { maxBytes: value.AGIRUNNER_CACHE_BYTES, minFreeBytes: value.AGIRUNNER_DISK_FLOOR },
     gitAllowPrivate: value.AGIRUNNER_GIT_ALLOW_PRIVATE,
     allowRootProfile: value.AGIRUNNER_ALLOW_ROOT_PROFILE,
+    networks: value.AGIRUNNER_NETWORKS,
+    egressPrivate: value.AGIRUNNER_EGRESS_PRIVATE,
     secretNames,
     secretRoot: value.AGIRUNNER_SECRET_ROOT ?? null,
     hostRoots: roots,

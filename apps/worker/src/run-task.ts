@@ -58,13 +58,15 @@ export async function runTask<T>(
     release.defer('log capture', () => capture.abandon())
     const exit = await exitOf(container, signal)
     const outputs = await sealed(capture, exit, signal)
-    reached = { ...reached, outputs }
+    reached = { ...reached, outputs, egress: await container.egress() }
     const failure = canceledIn(signal, exit) ?? judge(accepted.task, outputs)
     const settled = await settle(await ended({ failure, reached }, state))
     if (await rooms.keeper.keep(accepted, container, failure)) release.disown()
     return settled
   } catch (error) {
-    return await settle(await ended({ failure: asTaskFailure(error, state.phase), reached }, state))
+    const egress = (await reached.container?.egress()) ?? reached.egress
+    const failure = asTaskFailure(error, state.phase)
+    return await settle(await ended({ failure, reached: { ...reached, egress } }, state))
   } finally {
     await release.all()
   }

@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto'
 import { z } from 'zod'
 import { FAILURE_CODES, ORIGINS } from './failure.js'
+import { parseAllowedHost } from './network-host.js'
 import { parseSize } from './size.js'
 import { checkShape, MAX_TASK_BYTES, nearest, SpecError } from './spec-error.js'
 
@@ -145,9 +146,9 @@ const WorkspaceSchema = z.strictObject({
 
 const host = z
   .string()
-  .regex(
-    /^(\*\.)?[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:\d{1,5})?$/,
-    'must be "host", "host:port" or "*.domain"',
+  .refine(
+    text => parseAllowedHost(text) !== null,
+    'must be "host", "host:port", "*.domain", "*.domain:port" or an IP address, IPv6 in brackets',
   )
 const NetworkSchema = z.discriminatedUnion('mode', [
   z.strictObject({ mode: z.literal('none') }),

@@ -17,7 +17,7 @@ export interface ReaperOptions {
 type Labels = Readonly<Record<string, string>>
 
 /**
- * Removes what dead workers left: containers in any state, volumes, slots. It looks at labels and owner files alone,
+ * Removes what dead workers left: containers in any state, volumes, networks, slots. It looks at labels and owner files alone,
  * and touches only what it is sure of: on its own host the owner's process must be gone, elsewhere the owner must
  * belong to the same stack and have lost its heartbeat.
  */
@@ -42,9 +42,11 @@ export class Reaper {
   async reap(): Promise<number> {
     const containers = await this.#reapContainers()
     const volumes = await this.#reapVolumes()
+    const networks = await this.#reapNetworks()
     const slots = await this.#reapSlots()
-    const total = containers + volumes + slots
-    if (total > 0) this.#options.log.info('reaped what dead workers left', { containers, volumes, slots })
+    const total = containers + volumes + networks + slots
+    if (total > 0)
+      this.#options.log.info('reaped what dead workers left', { containers, volumes, networks, slots })
     return total
   }
 
@@ -64,6 +66,12 @@ export class Reaper {
     const { engine } = this.#options
     const found = await engine.volumes(`${LABELS.managed}=true`)
     return await this.#removeOrphans(found, volume => engine.removeVolume(volume.name))
+  }
+
+  async #reapNetworks(): Promise<number> {
+    const { engine } = this.#options
+    const found = await engine.networks(`${LABELS.managed}=true`)
+    return await this.#removeOrphans(found, network => engine.removeNetwork(network.name))
   }
 
   async #removeOrphans<T extends { readonly labels: Labels }>(

@@ -49,8 +49,10 @@ export interface ContainerSpec {
   readonly memoryBytes: number
   readonly pids: number
   readonly shmBytes: number
-  /** `none`, or the name of a network that `ensureNetwork` made. */
+  /** `none`, or the name of a network that `createNetwork` made. */
   readonly network: string
+  /** Nameservers in place of the engine's choice; empty for that. */
+  readonly dns: readonly string[]
   /** An OCI runtime of the engine's; null means its default. */
   readonly runtime: string | null
 }
@@ -74,6 +76,20 @@ export interface VolumeSpec {
   readonly name: string
   readonly labels: Readonly<Record<string, string>>
   readonly options: Readonly<Record<string, string>>
+}
+
+/** A bridge of its own on the engine's machine, IPv4 only, whose containers can't reach each other. */
+export interface NetworkSpec {
+  readonly name: string
+  readonly labels: Readonly<Record<string, string>>
+  /** The interface's name on the engine's machine, of 15 characters at most. */
+  readonly bridge: string
+  /** In CIDR notation. */
+  readonly subnet: string
+  /** The bridge's own address. */
+  readonly gateway: string
+  /** Without a way out of it. */
+  readonly internal: boolean
 }
 
 /** Bytes that a container wrote to one of its two streams, in the order in which the engine passed them on. */
@@ -103,8 +119,10 @@ export interface ContainerEngine {
       signal: AbortSignal
     },
   ): Promise<void>
-  /** Makes the long-lived network if it is not there; its containers can't reach each other. */
-  ensureNetwork(name: string, labels: Readonly<Record<string, string>>): Promise<void>
+  /** @returns false when its subnet belongs to another network @throws `container.create_failed` */
+  createNetwork(network: NetworkSpec): Promise<boolean>
+  /** Whether a running container is in it; true as well when that can't be told. */
+  networkInUse(name: string): Promise<boolean>
   /** Removes it when no container uses it; a network in use stays. */
   removeNetwork(name: string): Promise<void>
   createVolume(volume: VolumeSpec): Promise<void>
@@ -151,5 +169,6 @@ export interface ContainerEngine {
    */
   getArchive(id: string, path: string, signal: AbortSignal): AsyncIterable<Buffer>
   containers(label: string): Promise<ContainerSummary[]>
+  networks(label: string): Promise<{ name: string; labels: Readonly<Record<string, string>> }[]>
   volumes(label: string): Promise<{ name: string; labels: Readonly<Record<string, string>> }[]>
 }

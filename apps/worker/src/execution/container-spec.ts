@@ -3,9 +3,7 @@ import { labelsOf, type Owner } from '../engine/labels.js'
 import type { AcceptedTask } from '../intake/accepted-task.js'
 import { PARTS, type Part, type WorkspacePlan } from '../workspace/plan.js'
 import { GATE_COMMAND, INSIDE } from './gate.js'
-
-/** The network of tasks that may reach the outside; made once, shared by all, its containers can't reach each other. */
-export const OPEN_NETWORK = 'agirunner-open'
+import type { TaskNetwork } from './network/networks.js'
 
 /** What `apt-get install` and the like need of root, and nothing more. */
 const ROOT_CAPABILITIES = ['CHOWN', 'DAC_OVERRIDE', 'FOWNER', 'SETUID', 'SETGID']
@@ -22,10 +20,10 @@ function containerName(taskId: string, attempt: number): string {
 export function containerSpec(
   accepted: AcceptedTask,
   plan: WorkspacePlan,
-  options: { owner: Owner; image: ImageInfo; reference: string; engine: EngineInfo },
+  options: { owner: Owner; image: ImageInfo; reference: string; engine: EngineInfo; network: TaskNetwork },
 ): ContainerSpec {
   const { task, attempt } = accepted
-  const { resources, profile, network } = task.environment
+  const { resources, profile } = task.environment
   const { slot, owner: user } = plan
   return {
     name: containerName(task.taskId, attempt),
@@ -48,13 +46,17 @@ export function containerSpec(
     memoryBytes: resources.memory,
     pids: resources.pids,
     shmBytes: resources.shm,
-    network: network.mode === 'open' ? OPEN_NETWORK : 'none',
+    network: options.network.name,
+    dns: options.network.dns,
     runtime: task.environment.runtime,
   }
 }
 
-/** What the task finds in its environment: the runtime's own names win over the task's. */
-export function taskEnvironment(accepted: AcceptedTask): Record<string, string> {
+/**
+ * What the task finds in its environment: the runtime's own names win over the task's, and the task's over those of its
+ * network.
+ */
+export function taskEnvironment(accepted: AcceptedTask, network: TaskNetwork): Record<string, string> {
   const { task, attempt } = accepted
   const { name, email } = task.workspace.identity
   return {
@@ -65,6 +67,7 @@ export function taskEnvironment(accepted: AcceptedTask): Record<string, string> 
     GIT_COMMITTER_NAME: name,
     GIT_COMMITTER_EMAIL: email,
     ...(task.traceparent === null ? {} : { TRACEPARENT: task.traceparent }),
+    ...network.env,
     ...task.environment.env,
     AGIRUNNER_TASK_ID: task.taskId,
     AGIRUNNER_ATTEMPT: String(attempt),

@@ -6,9 +6,10 @@ import { LABELS, type Owner } from '../engine/labels.js'
 import type { AcceptedTask } from '../intake/accepted-task.js'
 import type { WorkspacePlan } from '../workspace/plan.js'
 import { AttachedLog } from './attached-log.js'
-import { containerSpec, OPEN_NETWORK, taskEnvironment } from './container-spec.js'
+import { containerSpec, taskEnvironment } from './container-spec.js'
 import { renderGate } from './gate.js'
 import { Images } from './images.js'
+import type { Networks, TaskNetwork } from './network/networks.js'
 import type { RunningContainer } from './running-container.js'
 import { newBorder } from './step-borders.js'
 import { Supervisor } from './supervise.js'
@@ -18,6 +19,7 @@ export interface ExecutionOptions {
   readonly engine: ContainerEngine
   readonly info: EngineInfo
   readonly owner: Owner
+  readonly networks: Networks
   readonly allowRootProfile: boolean
   /** Called just before the task's first command: from here on the attempt counts. Rejects when it must not run. */
   readonly beforeRun: (accepted: AcceptedTask) => Promise<void>
@@ -36,6 +38,7 @@ export class Execution {
   /** @throws TaskFailure for what can't be run as the task says, before anything is made for it */
   check(accepted: AcceptedTask): void {
     refuseUnsupported(accepted, this.#options)
+    this.#options.networks.check(accepted.task)
   }
 
   /**
@@ -50,20 +53,36 @@ export class Execution {
     state: AttemptState,
     signal: AbortSignal,
   ): Promise<RunningContainer> {
-    const { engine, owner, info } = this.#options
-    const { task } = accepted
     state.enter('image')
     const image = await this.#images.ready(accepted, data => state.progress(data), signal)
     state.enter('create')
-    if (task.environment.network.mode === 'open') await engine.ensureNetwork(OPEN_NETWORK, {})
+    const network = await this.#options.networks.acquire(accepted.task, place => state.egressDenied(place))
+    try {
+      return await this.#startIn(network, image, accepted, plan, state, signal)
+    } catch (error) {
+      await network.release()
+      throw error
+    }
+  }
+
+  async #startIn(
+    network: TaskNetwork,
+    image: Awaited<ReturnType<Images['ready']>>,
+    accepted: AcceptedTask,
+    plan: WorkspacePlan,
+    state: AttemptState,
+    signal: AbortSignal,
+  ): Promise<RunningContainer> {
+    const { engine, owner, info } = this.#options
     const border = plan.delivery.shared ? null : newBorder()
-    await this.#writeGate(accepted, plan, border)
+    await this.#writeGate(accepted, plan, network, border)
     await plan.delivery.send({ image: image.info.id, signal, progress: data => state.progress(data) })
     const spec = containerSpec(accepted, plan, {
       owner,
       engine: info,
       image: image.info,
       reference: image.reference,
+      network,
     })
     signal.throwIfAborted()
     const id = await this.#create(spec)
@@ -81,18 +100,23 @@ export class Execution {
       throw error
     }
     state.enter('run')
-    return this.#supervise(accepted, plan, log, {
+    return this.#supervise(accepted, plan, log, network, {
       id,
       name: spec.name,
       image: image.reference,
       digest: image.info.digest ?? image.info.id,
-      network: spec.network,
     })
   }
 
-  async #writeGate(accepted: AcceptedTask, plan: WorkspacePlan, border: string | null): Promise<void> {
+  async #writeGate(
+    accepted: AcceptedTask,
+    plan: WorkspacePlan,
+    network: TaskNetwork,
+    border: string | null,
+  ): Promise<void> {
     const { log, gate } = plan.slot
-    const script = renderGate(accepted.task.run, taskEnvironment(accepted), { border, notes: notesOf(plan) })
+    const environment = taskEnvironment(accepted, network)
+    const script = renderGate(accepted.task.run, environment, { border, notes: notesOf(plan) })
     await Promise.all([
       writeFile(join(gate, 'f'), script, { mode: 0o444, flag: 'wx' }),
       ...['o', 'e', 's'].map(name => makeLogFile(join(log, name), plan)),
@@ -121,7 +145,8 @@ export class Execution {
     accepted: AcceptedTask,
     plan: WorkspacePlan,
     log: AttachedLog | null,
-    made: { id: string; name: string; image: string; digest: string; network: string },
+    network: TaskNetwork,
+    made: { id: string; name: string; image: string; digest: string },
   ): RunningContainer {
     const { engine } = this.#options
     const { timeout, grace } = accepted.task.limits
@@ -141,13 +166,19 @@ export class Execution {
       name: made.name,
       image: made.image,
       imageDigest: made.digest,
-      network: made.network,
       plan,
       exit: supervisor.exit,
+      egress: () => network.egress(),
       stop: cause => supervisor.stop(cause),
+      leaveNetwork: async () => {
+        if (network.name !== 'none') await engine.disconnect(made.id, network.name)
+        await network.release()
+      },
       release: async () => {
         await log?.abandon()
         await engine.remove(made.id)
+        // Not before: what is still in the network must not become another task's.
+        await network.release()
       },
     }
   }

@@ -70,13 +70,14 @@ export class Keeper {
     return Math.min(request.forMs, this.#options.maxMs)
   }
 
-  async #restart({ id, network, plan }: RunningContainer): Promise<void> {
+  async #restart(container: RunningContainer): Promise<void> {
+    const { id, plan } = container
     const { engine } = this.#options
     const script = join(plan.slot.gate, 'f')
     await writeFile(`${script}.new`, KEEP_SCRIPT, { mode: 0o444 })
     await rename(`${script}.new`, script)
     await plan.delivery.sendGate(AbortSignal.timeout(KEEP_MS))
     await engine.start(id)
-    if (network !== 'none') await engine.disconnect(id, network)
+    await container.leaveNetwork()
   }
 }

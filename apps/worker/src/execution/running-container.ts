@@ -2,6 +2,7 @@ import type { ExitCause } from '@agirunner/contracts'
 import type { Releasable } from '../support/lifecycle.js'
 import type { WorkspacePlan } from '../workspace/plan.js'
 import type { GateMarks } from './marks.js'
+import type { Egress } from './network/networks.js'
 
 /** How a container ended. */
 export interface Exit {
@@ -23,11 +24,13 @@ export interface RunningContainer extends Releasable {
   readonly name: string
   readonly image: string
   readonly imageDigest: string | null
-  /** `none`, or the name of its network. */
-  readonly network: string
   readonly plan: WorkspacePlan
   /** Settles once the container has ended, for whatever cause. Rejects only when the engine can't be asked any more. */
   readonly exit: Promise<Exit>
+  /** What its network has seen so far. Never rejects. */
+  egress(): Promise<Egress>
+  /** Takes it off its network for good, so that another task may have that. */
+  leaveNetwork(): Promise<void>
   /** Ends it: SIGTERM, the grace, SIGKILL. Returns at once; `exit` tells the rest. */
   stop(cause: StopCause): void
 }

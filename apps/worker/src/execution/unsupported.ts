@@ -10,7 +10,6 @@ import type { AcceptedTask } from '../intake/accepted-task.js'
 export function refuseUnsupported({ task }: AcceptedTask, options: { allowRootProfile: boolean }): void {
   const { environment, capture } = task
   const unsupported: readonly (readonly [boolean, string])[] = [
-    [environment.network.mode === 'allowlist', 'environment.network.mode "allowlist"'],
     [environment.bootstrap.length > 0, 'environment.bootstrap'],
     [Object.keys(environment.secrets).length > 0, 'environment.secrets'],
     [environment.registryCredentials !== null, 'environment.registryCredentials'],

@@ -9,6 +9,7 @@ import type {
   Timings,
 } from '@agirunner/contracts'
 import type { CapturedOutputs } from '../capture/capture.js'
+import { type Egress, NO_EGRESS } from '../execution/network/networks.js'
 import type { RunningContainer } from '../execution/running-container.js'
 import type { Base, RepositoryLayers } from '../workspace/plan.js'
 
@@ -26,6 +27,7 @@ export interface Reached {
   readonly base: Base | null
   readonly layers: RepositoryLayers | null
   readonly leftOut: readonly Skipped[]
+  readonly egress: Egress
   readonly timings: Timings | null
 }
 
@@ -35,6 +37,7 @@ export const NOTHING_REACHED: Reached = {
   base: null,
   layers: null,
   leftOut: [],
+  egress: NO_EGRESS,
   timings: null,
 }
 
@@ -95,12 +98,12 @@ export function buildResult(options: {
       cpuMs: null,
       memoryPeakBytes: null,
       pidsPeak: null,
-      networkRxBytes: null,
-      networkTxBytes: null,
+      networkRxBytes: reached.egress.traffic?.rxBytes ?? null,
+      networkTxBytes: reached.egress.traffic?.txBytes ?? null,
       diskBytes: null,
     },
     timings,
-    egressDenied: [],
+    egressDenied: [...reached.egress.denied],
     container: container && {
       id: container.id,
       name: container.name,

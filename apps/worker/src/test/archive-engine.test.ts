@@ -23,6 +23,7 @@ import { UNPACK_LIMITS } from '../workspace/archive/unpack.js'
 import type { WorkspacePlan } from '../workspace/plan.js'
 import { makeSlot } from '../workspace/slots.js'
 import { EngineProxy } from './engine-proxy.js'
+import { onlyNone } from './network-fixture.js'
 import { accept, QUIET, WorkspaceFixture } from './workspace-fixture.js'
 
 const run = promisify(execFile)
@@ -81,6 +82,7 @@ describe('the output of a container, followed over a connection', () => {
       pids: 32,
       shmBytes: 2 ** 20,
       network: 'none',
+      dns: [],
       runtime: null,
     })
   }
@@ -260,6 +262,7 @@ describe('a task whose engine shares no files', () => {
       engine,
       info: await engine.info(),
       owner,
+      networks: await onlyNone(engine, owner),
       allowRootProfile: true,
       beforeRun: () => Promise.resolve(),
     })

@@ -60,6 +60,7 @@ async function inContainer(plan: WorkspacePlan, script: string): Promise<number>
     pids: 64,
     shmBytes: 2 ** 20,
     network: 'none',
+    dns: [],
     runtime: null,
   })
   try {

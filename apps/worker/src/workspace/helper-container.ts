@@ -10,5 +10,6 @@ export const HELPER = {
   pids: 16,
   shmBytes: 2 ** 20,
   network: 'none',
+  dns: [],
   runtime: null,
 } as const satisfies Partial<ContainerSpec>

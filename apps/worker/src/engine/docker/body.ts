@@ -1,5 +1,5 @@
 import type Docker from 'dockerode'
-import type { ContainerSpec } from '../engine.js'
+import type { ContainerSpec, NetworkSpec } from '../engine.js'
 
 /** Keys of API 1.41 that @types/dockerode does not know. */
 const NOT_IN_TYPES = { CgroupnsMode: 'private' }
@@ -32,6 +32,7 @@ export function createBody(spec: ContainerSpec): Docker.ContainerCreateOptions {
       RestartPolicy: { Name: 'no' },
       LogConfig: { Type: 'none', Config: {} },
       NetworkMode: spec.network,
+      ...(spec.dns.length === 0 ? {} : { Dns: [...spec.dns] }),
       IpcMode: 'private',
       ReadonlyRootfs: spec.readOnlyRoot,
       CapDrop: ['ALL'],
@@ -58,6 +59,23 @@ export function createBody(spec: ContainerSpec): Docker.ContainerCreateOptions {
           : {}),
       })) as Docker.MountSettings[],
       ...(spec.runtime === null ? {} : { Runtime: spec.runtime }),
+    },
+  }
+}
+
+/** The body of `POST /networks/create`. */
+export function networkBody(network: NetworkSpec): Docker.NetworkCreateOptions {
+  return {
+    Name: network.name,
+    Driver: 'bridge',
+    CheckDuplicate: true,
+    Internal: network.internal,
+    EnableIPv6: false,
+    Labels: { ...network.labels },
+    IPAM: { Driver: 'default', Config: [{ Subnet: network.subnet, Gateway: network.gateway }] },
+    Options: {
+      'com.docker.network.bridge.name': network.bridge,
+      'com.docker.network.bridge.enable_icc': 'false',
     },
   }
 }

@@ -26,6 +26,7 @@ function spec(more: Partial<ContainerSpec> = {}): ContainerSpec {
     pids: 32,
     shmBytes: 1024 ** 2,
     network: 'none',
+    dns: [],
     runtime: null,
     ...more,
   }

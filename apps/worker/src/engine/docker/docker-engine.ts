@@ -11,12 +11,13 @@ import type {
   ContainerSummary,
   EngineInfo,
   ImageInfo,
+  NetworkSpec,
   OutputRun,
   VolumeSpec,
 } from '../engine.js'
 import { getArchive, putArchive } from './archive.js'
 import { attachOutput } from './attach.js'
-import { createBody } from './body.js'
+import { createBody, networkBody } from './body.js'
 import { asEngineError, hasStatus, toFailure } from './errors.js'
 import { pullImage } from './pull.js'
 
@@ -103,25 +104,30 @@ class DockerEngine implements ContainerEngine {
     await pullImage(this.#docker, reference, options)
   }
 
-  async ensureNetwork(name: string, labels: Readonly<Record<string, string>>): Promise<void> {
-    const known = await this.#call('container.create_failed', `look for network "${name}"`, () =>
-      this.#docker.listNetworks({ filters: { name: [`^${name}$`] } }),
-    )
-    if (known.length > 0) return
+  async createNetwork(network: NetworkSpec): Promise<boolean> {
     try {
-      await timed(
-        this.#docker.createNetwork({
-          Name: name,
-          Driver: 'bridge',
-          CheckDuplicate: true,
-          Labels: { ...labels },
-          Options: { 'com.docker.network.bridge.enable_icc': 'false' },
-        }),
-      )
+      await timed(this.#docker.createNetwork(networkBody(network)))
+      return true
     } catch (error) {
-      // Another worker made it between the two calls.
-      if (!hasStatus(error, 409)) throw toFailure(error, 'container.create_failed', `make network "${name}"`)
+      if (/overlap/i.test(asEngineError(error).message)) return false
+      throw toFailure(error, 'container.create_failed', `make network "${network.name}"`)
     }
+  }
+
+  async networkInUse(name: string): Promise<boolean> {
+    const inspect = async () =>
+      (await timed(this.#docker.getNetwork(name).inspect())) as Docker.NetworkInspectInfo
+    return await inspect().then(
+      network => Object.keys(network.Containers ?? {}).length > 0,
+      () => true,
+    )
+  }
+
+  async networks(label: string): Promise<{ name: string; labels: Readonly<Record<string, string>> }[]> {
+    const list = await this.#call('engine.unavailable', 'list networks', () =>
+      this.#docker.listNetworks({ filters: { label: [label] } }),
+    )
+    return list.map(network => ({ name: network.Name, labels: network.Labels ?? {} }))
   }
 
   async removeNetwork(name: string): Promise<void> {

@@ -7,6 +7,7 @@ import type {
   ContainerSummary,
   EngineInfo,
   ImageInfo,
+  NetworkSpec,
   OutputRun,
   VolumeSpec,
 } from '../engine.js'
@@ -27,6 +28,7 @@ interface DummyContainer {
 export class DummyEngine implements ContainerEngine {
   readonly containersById = new Map<string, DummyContainer>()
   readonly volumesByName = new Map<string, VolumeSpec>()
+  readonly networksByName = new Map<string, NetworkSpec>()
   readonly pulls: string[] = []
   readonly images = new Map<string, ImageInfo>([
     ['agirunner/debian-base:1', { id: 'sha256:base', digest: null, env: [] }],
@@ -59,11 +61,17 @@ export class DummyEngine implements ContainerEngine {
     return Promise.reject(new TaskFailure('image.pull_failed', 'the dummy has no registry'))
   }
 
-  ensureNetwork(): Promise<void> {
-    return Promise.resolve()
+  createNetwork(network: NetworkSpec): Promise<boolean> {
+    this.networksByName.set(network.name, network)
+    return Promise.resolve(true)
   }
 
-  removeNetwork(): Promise<void> {
+  networkInUse(): Promise<boolean> {
+    return Promise.resolve(false)
+  }
+
+  removeNetwork(name: string): Promise<void> {
+    this.networksByName.delete(name)
     return Promise.resolve()
   }
 
@@ -140,6 +148,11 @@ export class DummyEngine implements ContainerEngine {
     return Promise.resolve(
       found.map(({ id, spec, state }) => ({ id, name: spec.name, state, labels: spec.labels })),
     )
+  }
+
+  networks(label: string): Promise<{ name: string; labels: Readonly<Record<string, string>> }[]> {
+    const [key = '', value] = label.split('=')
+    return Promise.resolve([...this.networksByName.values()].filter(({ labels }) => labels[key] === value))
   }
 
   volumes(label: string): Promise<{ name: string; labels: Readonly<Record<string, string>> }[]> {

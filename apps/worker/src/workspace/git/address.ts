@@ -3,13 +3,21 @@ import { BlockList, isIP, type LookupFunction } from 'node:net'
 
 /** Where clouds hand out a machine's own credentials. Refused whatever the operator allows. */
 const METADATA = new BlockList()
-for (const address of ['169.254.169.254', '169.254.170.2', '100.100.100.200', '192.0.0.192']) {
-  METADATA.addAddress(address)
-}
+export const METADATA_V4 = [
+  '169.254.169.254',
+  '169.254.170.2',
+  '169.254.170.23',
+  '100.100.100.200',
+  '192.0.0.192',
+  // Azure's is in a public range.
+  '168.63.129.16',
+]
+for (const address of METADATA_V4) METADATA.addAddress(address)
 METADATA.addAddress('fd00:ec2::254', 'ipv6')
+METADATA.addAddress('fd00:ec2::23', 'ipv6')
 
 const PRIVATE = new BlockList()
-const PRIVATE_V4 = [
+export const PRIVATE_V4 = [
   ['0.0.0.0', 8],
   ['10.0.0.0', 8],
   ['100.64.0.0', 10],
@@ -48,7 +56,7 @@ export function kindOf(address: string): AddressKind {
 }
 
 /** `::ffff:a.b.c.d`, however it is written, is the IPv4 address to the kernel. */
-function embeddedV4(address: string): string | null {
+export function embeddedV4(address: string): string | null {
   if (isIP(address) !== 6) return null
   const canonical = new URL(`http://[${address.split('%')[0]}]/`).hostname.slice(1, -1)
   const match = /^::(?:ffff:)?([0-9a-f]{1,4}):([0-9a-f]{1,4})$/.exec(canonical)
