@@ -266,20 +266,19 @@ describe('below TCP and UDP', () => {
   })
 
   test('IPv6 that somebody switches on in a task’s network is refused by rules', async () => {
-    for (const [, wanted] of NETWORKS) {
+    for (const [at, [, wanted]] of NETWORKS.entries()) {
+      const prefix = `fd77:a6${at}:`
       const task = await fixture.neighbour(wanted, 'sleep 60')
       try {
         const pid = (await sh('docker', 'inspect', '--format', '{{.State.Pid}}', task.id)).trim()
         const inside = (...args: string[]) => sh('nsenter', '-t', pid, '-n', ...args)
         await inside('sysctl', '-qw', 'net.ipv6.conf.all.disable_ipv6=0', 'net.ipv6.conf.eth0.disable_ipv6=0')
-        await inside('ip', 'link', 'set', 'eth0', 'down')
-        await inside('ip', 'link', 'set', 'eth0', 'up')
-        await inside('ip', 'addr', 'add', 'fd77:a61::2/64', 'dev', 'eth0', 'nodad')
+        await inside('ip', 'addr', 'add', `${prefix}:2/64`, 'dev', 'eth0', 'nodad')
         const bridge = await bridgeOf(task.network.name)
         await sh('sysctl', '-qw', `net.ipv6.conf.${bridge}.disable_ipv6=0`)
-        await sh('ip', 'addr', 'add', 'fd77:a61::1/64', 'dev', bridge, 'nodad')
+        await sh('ip', 'addr', 'add', `${prefix}:1/64`, 'dev', bridge, 'nodad')
         const ask = () =>
-          inside('curl', '-gsS', '-m', '3', '--noproxy', '*', `http://[fd77:a61::1]:${web.port}/`)
+          inside('curl', '-gsS', '-m', '3', '--noproxy', '*', `http://[${prefix}:1]:${web.port}/`)
         await expect(ask()).rejects.toThrow(/connect/i)
         // The control: without the rules this is a way to the machine.
         await sh('ip6tables', '-w', '10', '-I', 'INPUT', '1', '-i', bridge, '-j', 'ACCEPT')
