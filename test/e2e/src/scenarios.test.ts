@@ -27,7 +27,11 @@ describe.each(['overlay_volume', 'copy', 'archive'])('scenarios with strategy %s
   const image = importEmptyImage()
   beforeAll(async () => {
     world = await createWorld()
-    await world.startWorker({ AGIRUNNER_STRATEGY: strategy, AGIRUNNER_HOST_ROOTS: world.hostRoot })
+    await world.startWorker({
+      AGIRUNNER_STRATEGY: strategy,
+      AGIRUNNER_HOST_ROOTS: world.hostRoot,
+      AGIRUNNER_EGRESS_PRIVATE: new URL(world.server.url).host,
+    })
   })
   afterAll(async () => {
     const onHost = readdirSync(world.hostRoot, { recursive: true }).map(String).toSorted()
@@ -49,7 +53,8 @@ describe.each(['overlay_volume', 'copy', 'archive'])('scenarios with strategy %s
     const taskId = newTaskId('s')
     const { repoUrl: repo, server, hostRoot } = world
     const outward = `${server.url}/outward.git`
-    const places = { repo, outward, server: server.url, hostRoot, emptyImage: image.name }
+    const serverHost = new URL(server.url).host
+    const places = { repo, outward, server: server.url, serverHost, hostRoot, emptyImage: image.name }
     const values = { ...places, taskId, earlier: await runEarlier(name, places) }
     await world.producer.enqueue({ ...read<TaskInput>(name, 'task.json', values), taskId })
     const result = await world.producer.waitForResult(taskId)

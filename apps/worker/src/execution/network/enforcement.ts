@@ -2,7 +2,7 @@ import { readdir } from 'node:fs/promises'
 import type { TaskResult } from '@agirunner/contracts'
 import type { Owner } from '../../engine/labels.js'
 import type { EgressRange, Endpoint } from '../../support/address-ranges.js'
-import { monotonicMs, sleep } from '../../support/lifecycle.js'
+import { sleep } from '../../support/lifecycle.js'
 import { type Log, messageOf } from '../../support/log.js'
 import { Firewall } from './firewall.js'
 import { endpointsOf, nameservers } from './machine.js'
@@ -38,8 +38,6 @@ interface Surroundings {
   readonly own: readonly Endpoint[]
 }
 
-/** Rules that were looked at so lately are taken to be there. In milliseconds. */
-const FRESH_MS = 1000
 /** Between two starts of a proxy that dies. In milliseconds. */
 const RESTART_MS = 500
 
@@ -57,7 +55,6 @@ export class Enforcement {
   readonly #ways = new Map<string, WayOut>()
   #surroundings: Surroundings = { nameservers: [], own: [] }
   #proxy: Promise<ProxyProcess> | null = null
-  #checkedAt = Number.NEGATIVE_INFINITY
   #closed = false
 
   constructor(firewall: Firewall, options: EnforcementOptions) {
@@ -71,9 +68,7 @@ export class Enforcement {
 
   /** Makes sure that the rules are in force. @throws Error when they can't be brought into force */
   async check(): Promise<void> {
-    if (monotonicMs() - this.#checkedAt < FRESH_MS) return
     if (await this.#firewall.check()) this.#options.log.warn('rules of task networks were gone and are back')
-    this.#checkedAt = monotonicMs()
   }
 
   /** As `check`, with the machine's nameservers and the runtime's own addresses of now; dead workers' rules go. */
@@ -89,7 +84,6 @@ export class Enforcement {
       await this.#apply()
       await (await this.#proxy)?.rules(this.#egressRules())
     }
-    this.#checkedAt = Number.NEGATIVE_INFINITY
     await this.check()
     const swept = await this.#firewall.sweep(await readdir('/sys/class/net'), this.#options.owner.host)
     if (swept > 0) this.#options.log.info('removed the network rules of dead workers', { workers: swept })

@@ -124,9 +124,12 @@ export class Networks {
     const { network } = task.environment
     this.check(task)
     if (network.mode === 'none') return NONE
-    const enforcement = await this.#inForce(network.mode)
+    const checking = this.#inForce(network.mode)
+    // Awaited below; a network that could not be had must not make it an error that nobody saw.
+    checking.catch(() => undefined)
     const taken = await this.#pool.take(network.mode)
     try {
+      const enforcement = await checking
       const proxy =
         network.mode === 'allowlist' ? await enforcement.bind(taken, network.hosts, onDenied) : null
       const before = await trafficOf(taken.bridge)

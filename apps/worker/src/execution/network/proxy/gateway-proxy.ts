@@ -9,7 +9,7 @@ import {
 import { AllowList } from './allow-list.js'
 import { Denials, type Denied } from './denials.js'
 import { type Address, type Resolve, resolveHost, Turnstile } from './lookup.js'
-import type { AddressPolicy } from './policy.js'
+import { type AddressPolicy, PRIVATE } from './policy.js'
 import { notListed, OPERATOR, pinned, printableName, readTarget } from './target.js'
 import { joinTunnel } from './tunnel.js'
 
@@ -207,7 +207,7 @@ export class GatewayProxy {
         bound,
         host,
         port,
-        `"${host}" can't be reached, because ${why}: ${address}. ${OPERATOR}`,
+        `"${host}" can't be reached, because ${why}: ${address}${why === PRIVATE ? OPERATOR : ''}`,
       )
     }
     return addresses

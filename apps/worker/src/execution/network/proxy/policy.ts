@@ -11,6 +11,9 @@ export interface EgressRules {
   readonly own: readonly Endpoint[]
 }
 
+/** What an operator can open. */
+export const PRIVATE = 'it is a private address, or one of this machine'
+
 /** Which addresses the proxy may connect to, whatever name led there. */
 export class AddressPolicy {
   readonly #rules: EgressRules
@@ -32,7 +35,7 @@ export class AddressPolicy {
     if (kind === 'metadata') return 'it is where a cloud hands out credentials'
     if (this.#isOwn(address, port)) return 'the runtime itself listens there'
     if (kind === 'public' || this.#isOpened(address, port)) return null
-    return 'it is a private address, or one of this machine'
+    return PRIVATE
   }
 
   /** This machine's own addresses count as private, however public they are: what listens there may trust itself. */

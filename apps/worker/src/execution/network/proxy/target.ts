@@ -8,7 +8,7 @@ import type { Address } from './lookup.js'
 const WITHOUT_BODY = new Set(['GET', 'HEAD', 'DELETE', 'OPTIONS', 'TRACE'])
 
 /** Ends a refusal that the task can't mend by itself. */
-export const OPERATOR = 'An operator can open such an address with AGIRUNNER_EGRESS_PRIVATE.'
+export const OPERATOR = '; an operator can open such addresses with AGIRUNNER_EGRESS_PRIVATE'
 
 /** Why a place is refused that the task does not name, and what to do. */
 export function notListed(host: string, port: number): string {
