@@ -19,6 +19,7 @@ import { type ConsumeOptions, cancelWaiting, consume } from './consume.js'
 import { dockerEngine } from './engine/docker/docker-engine.js'
 import type { ContainerEngine, EngineInfo } from './engine/engine.js'
 import type { Owner } from './engine/labels.js'
+import { probeCage } from './execution/cage-probe.js'
 import { OPEN_NETWORK } from './execution/container-spec.js'
 import { Execution } from './execution/execution.js'
 import { CATALOG } from './execution/images.js'
@@ -70,7 +71,7 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
   for (const folder of ['slots', 'artifacts', 'snapshots']) {
     await mkdir(join(config.dataDir, folder), { recursive: true, mode: 0o711 })
   }
-  const engine = dockerEngine(config.engine)
+  const engine = dockerEngine(config.engine, { bindRoots: [config.dataDir], runtimes: config.runtimes })
   const info = await engine.info()
   const names = redisNames(config.queue)
   const redis = connectRedis(config.redisUrl, log)
@@ -78,6 +79,8 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
   const owner: Owner = { worker: newWorkerId(), host: hostId(), stack: await stackOf(redis, names) }
   const records = new TaskRecords(redis, names)
 
+  const image = CATALOG['debian-base'] ?? ''
+  const cage = await probeCage({ engine, info, owner, image })
   const workspaces = await makeWorkspaces({ config, engine, owner, records, log }, release)
   const changes = createChangesCapture()
   release.defer('changes capture', () => changes.close())
@@ -86,6 +89,7 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
     info,
     owner,
     allowRootProfile: config.allowRootProfile,
+    allowedRuntimes: config.runtimes,
     beforeRun: async accepted => {
       await records.markRan(accepted.task.taskId, accepted.fence, accepted.attempt)
     },
@@ -128,7 +132,7 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
     drained: drained.signal,
   }
 
-  const capabilities: readonly Capability[] = []
+  const capabilities: readonly Capability[] = [...cage]
   for (const capability of capabilities) log.info('capability', { ...capability })
   const status = { running: new Set<string>(), draining: false }
   const describe = () => ({ ...workerRecord(config, owner, info, workspaces, status), capabilities })

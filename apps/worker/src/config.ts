@@ -40,6 +40,10 @@ const VARIABLES = {
   AGIRUNNER_DISK_FLOOR: size.prefault('2Gi'),
   AGIRUNNER_GIT_ALLOW_PRIVATE: boolean.prefault('no'),
   AGIRUNNER_ALLOW_ROOT_PROFILE: boolean.prefault('yes'),
+  AGIRUNNER_RUNTIMES: z
+    .string()
+    .regex(/^[A-Za-z0-9._\s,-]*$/, 'must be names of OCI runtimes, separated by commas')
+    .default(''),
   AGIRUNNER_SECRET_ENV: z.string().default(''),
   AGIRUNNER_SECRET_ROOT: z.string().startsWith('/', 'must be an absolute path').optional(),
   AGIRUNNER_HOST_ROOTS: z.string().default(''),
@@ -74,6 +78,8 @@ export interface Config {
   readonly cache: { readonly maxBytes: number; readonly minFreeBytes: number }
   readonly gitAllowPrivate: boolean
   readonly allowRootProfile: boolean
+  /** OCI runtimes that tasks may name, where the engine has them. */
+  readonly runtimes: readonly string[]
   /** Names of variables that `env:NAME` may read. */
   readonly secretNames: ReadonlySet<string>
   readonly secretRoot: string | null
@@ -106,7 +112,6 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
     throw new ConfigError([...issues, ...problems])
   }
   const value = parsed.data
-  const secretNames = new Set(value.AGIRUNNER_SECRET_ENV.split(/[\s,]+/).filter(name => name !== ''))
   return {
     redisUrl: value.REDIS_URL,
     engine: { host: value.DOCKER_HOST ?? null, tls: Boolean(value.DOCKER_TLS_VERIFY) },
@@ -120,12 +125,17 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
     cache: { maxBytes: value.AGIRUNNER_CACHE_BYTES, minFreeBytes: value.AGIRUNNER_DISK_FLOOR },
     gitAllowPrivate: value.AGIRUNNER_GIT_ALLOW_PRIVATE,
     allowRootProfile: value.AGIRUNNER_ALLOW_ROOT_PROFILE,
-    secretNames,
+    runtimes: listOf(value.AGIRUNNER_RUNTIMES),
+    secretNames: new Set(listOf(value.AGIRUNNER_SECRET_ENV)),
     secretRoot: value.AGIRUNNER_SECRET_ROOT ?? null,
     hostRoots: roots,
     readSecret: name => env[name],
     warnings: unknownVariables(env),
   }
+}
+
+function listOf(text: string): string[] {
+  return text.split(/[\s,]+/).filter(name => name !== '')
 }
 
 /** Tasks must find neither what others left in the data folder nor the secrets. */

@@ -3,12 +3,10 @@ import { labelsOf, type Owner } from '../engine/labels.js'
 import type { AcceptedTask } from '../intake/accepted-task.js'
 import { PARTS, type Part, type WorkspacePlan } from '../workspace/plan.js'
 import { GATE_COMMAND, INSIDE } from './gate.js'
+import { PROFILES } from './profiles.js'
 
 /** The network of tasks that may reach the outside; made once, shared by all, its containers can't reach each other. */
 export const OPEN_NETWORK = 'agirunner-open'
-
-/** What `apt-get install` and the like need of root, and nothing more. */
-const ROOT_CAPABILITIES = ['CHOWN', 'DAC_OVERRIDE', 'FOWNER', 'SETUID', 'SETGID']
 
 /** What a task may read and not change, whoever it runs as. */
 const READ_ONLY: readonly Part[] = ['context', 'gate']
@@ -35,8 +33,7 @@ export function containerSpec(
     env: ['TINI_KILL_PROCESS_GROUP=1'],
     labels: labelsOf(options.owner, 'task', slot.id, options.reference),
     user: `${user.uid}:${user.gid}`,
-    readOnlyRoot: profile === 'user',
-    capabilities: profile === 'root' ? ROOT_CAPABILITIES : [],
+    ...PROFILES[profile],
     mounts: PARTS.map(part => ({
       ...plan.delivery.mounts[part],
       target: INSIDE[part],

@@ -19,6 +19,7 @@ export interface ExecutionOptions {
   readonly info: EngineInfo
   readonly owner: Owner
   readonly allowRootProfile: boolean
+  readonly allowedRuntimes: readonly string[]
   /** Called just before the task's first command: from here on the attempt counts. Rejects when it must not run. */
   readonly beforeRun: (accepted: AcceptedTask) => Promise<void>
 }

@@ -37,7 +37,7 @@ let folder: string
 
 beforeAll(async () => {
   proxy = await EngineProxy.start()
-  engine = dockerEngine({ host: proxy.host, tls: false })
+  engine = dockerEngine({ host: proxy.host, tls: false }, { bindRoots: [tmpdir()], runtimes: [] })
 })
 afterAll(() => proxy.close())
 beforeEach(() => {
@@ -261,6 +261,7 @@ describe('a task whose engine shares no files', () => {
       info: await engine.info(),
       owner,
       allowRootProfile: true,
+      allowedRuntimes: [],
       beforeRun: () => Promise.resolve(),
     })
     const { taskId } = accepted.task
