@@ -19,6 +19,7 @@ import { type ConsumeOptions, consume } from './consume.js'
 import { dockerEngine } from './engine/docker/docker-engine.js'
 import type { ContainerEngine, EngineInfo } from './engine/engine.js'
 import type { Owner } from './engine/labels.js'
+import { probeCage } from './execution/cage-probe.js'
 import { Execution } from './execution/execution.js'
 import { CATALOG } from './execution/images.js'
 import { Keeper } from './execution/keep.js'
@@ -75,7 +76,7 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
   for (const folder of ['slots', 'artifacts', 'snapshots']) {
     await mkdir(join(config.dataDir, folder), { recursive: true, mode: 0o711 })
   }
-  const engine = dockerEngine(config.engine)
+  const engine = dockerEngine(config.engine, { bindRoots: [config.dataDir], runtimes: config.runtimes })
   const info = await engine.info()
   const names = redisNames(config.queue)
   const redis = connectRedis(config.redisUrl, log)
@@ -83,6 +84,8 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
   const owner: Owner = { worker: newWorkerId(), host: hostId(), stack: await stackOf(redis, names) }
   const records = new TaskRecords(redis, names)
 
+  const image = CATALOG['debian-base'] ?? ''
+  const cage = await probeCage({ engine, info, owner, image })
   const workspaces = await makeWorkspaces({ config, engine, owner, records, log }, release)
   const networks = await startNetworks({ engine, owner, config, log }, release)
   const changes = createChangesCapture()
@@ -93,6 +96,7 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
     owner,
     networks,
     allowRootProfile: config.allowRootProfile,
+    allowedRuntimes: config.runtimes,
     beforeRun: async accepted => {
       await records.markRan(accepted.task.taskId, accepted.fence, accepted.attempt)
     },
@@ -146,7 +150,7 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
     drained: drained.signal,
   }
 
-  const capabilities = (): Capability[] => [...networks.capabilities()]
+  const capabilities = (): Capability[] => [...cage, ...networks.capabilities()]
   for (const capability of capabilities()) log.info('capability', { ...capability })
   const status = { running: new Set<string>(), draining: false }
   const describe = () => ({

@@ -63,6 +63,10 @@ const VARIABLES = {
   AGIRUNNER_ALLOW_ROOT_PROFILE: boolean.prefault('yes'),
   AGIRUNNER_NETWORKS: modes.prefault(NETWORK_MODES.join(',')),
   AGIRUNNER_EGRESS_PRIVATE: ranges.prefault(''),
+  AGIRUNNER_RUNTIMES: z
+    .string()
+    .regex(/^[A-Za-z0-9._\s,-]*$/, 'must be names of OCI runtimes, separated by commas')
+    .default(''),
   AGIRUNNER_SECRET_ENV: z.string().default(''),
   AGIRUNNER_SECRET_ROOT: z.string().startsWith('/', 'must be an absolute path').optional(),
   AGIRUNNER_HOST_ROOTS: z.string().default(''),
@@ -103,6 +107,8 @@ export interface Config {
   readonly networks: ReadonlySet<(typeof NETWORK_MODES)[number]>
   /** Private addresses that tasks may reach where their network lets them out. */
   readonly egressPrivate: readonly EgressRange[]
+  /** OCI runtimes that tasks may name, where the engine has them. */
+  readonly runtimes: readonly string[]
   /** Names of variables that `env:NAME` may read. */
   readonly secretNames: ReadonlySet<string>
   readonly secretRoot: string | null
@@ -135,7 +141,6 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
     throw new ConfigError([...issues, ...problems])
   }
   const value = parsed.data
-  const secretNames = new Set(value.AGIRUNNER_SECRET_ENV.split(/[\s,]+/).filter(name => name !== ''))
   return {
     redisUrl: value.REDIS_URL,
     engine: { host: value.DOCKER_HOST ?? null, tls: Boolean(value.DOCKER_TLS_VERIFY) },
@@ -152,12 +157,17 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
     allowRootProfile: value.AGIRUNNER_ALLOW_ROOT_PROFILE,
     networks: value.AGIRUNNER_NETWORKS,
     egressPrivate: value.AGIRUNNER_EGRESS_PRIVATE,
-    secretNames,
+    runtimes: listOf(value.AGIRUNNER_RUNTIMES),
+    secretNames: new Set(listOf(value.AGIRUNNER_SECRET_ENV)),
     secretRoot: value.AGIRUNNER_SECRET_ROOT ?? null,
     hostRoots: roots,
     readSecret: name => env[name],
     warnings: unknownVariables(env),
   }
+}
+
+function listOf(text: string): string[] {
+  return text.split(/[\s,]+/).filter(name => name !== '')
 }
 
 /** Tasks must find neither what others left in the data folder nor the secrets. */

@@ -1,3 +1,4 @@
+export * from './engine-facts.js'
 export * from './event.js'
 export * from './failure.js'
 export * from './json-schema.js'

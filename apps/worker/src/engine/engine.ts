@@ -1,4 +1,5 @@
 import type { Readable } from 'node:stream'
+import type { EngineFacts } from '@agirunner/contracts'
 import type { Secret } from '../intake/accepted-task.js'
 
 /** What the engine says of itself, read once at start. */
@@ -11,9 +12,8 @@ export interface EngineInfo {
   /** Cores that a container may be given at most. */
   readonly cpus: number
   readonly memoryBytes: number
-  /** Whether the engine has the small init that forwards signals and reaps; containers need it. */
-  readonly init: boolean
-  readonly securityOptions: readonly string[]
+  /** What it says that it can enforce. */
+  readonly facts: EngineFacts
 }
 
 export interface ImageInfo {

@@ -4,9 +4,7 @@ import type { AcceptedTask } from '../intake/accepted-task.js'
 import { PARTS, type Part, type WorkspacePlan } from '../workspace/plan.js'
 import { GATE_COMMAND, INSIDE } from './gate.js'
 import type { TaskNetwork } from './network/networks.js'
-
-/** What `apt-get install` and the like need of root, and nothing more. */
-const ROOT_CAPABILITIES = ['CHOWN', 'DAC_OVERRIDE', 'FOWNER', 'SETUID', 'SETGID']
+import { PROFILES } from './profiles.js'
 
 /** What a task may read and not change, whoever it runs as. */
 const READ_ONLY: readonly Part[] = ['context', 'gate']
@@ -33,8 +31,7 @@ export function containerSpec(
     env: ['TINI_KILL_PROCESS_GROUP=1'],
     labels: labelsOf(options.owner, 'task', slot.id, options.reference),
     user: `${user.uid}:${user.gid}`,
-    readOnlyRoot: profile === 'user',
-    capabilities: profile === 'root' ? ROOT_CAPABILITIES : [],
+    ...PROFILES[profile],
     mounts: PARTS.map(part => ({
       ...plan.delivery.mounts[part],
       target: INSIDE[part],

@@ -21,6 +21,7 @@ export interface ExecutionOptions {
   readonly owner: Owner
   readonly networks: Networks
   readonly allowRootProfile: boolean
+  readonly allowedRuntimes: readonly string[]
   /** Called just before the task's first command: from here on the attempt counts. Rejects when it must not run. */
   readonly beforeRun: (accepted: AcceptedTask) => Promise<void>
 }

@@ -1,5 +1,6 @@
 import { TaskFailure } from '@agirunner/contracts'
 import type { AcceptedTask } from '../intake/accepted-task.js'
+import { type ProfilePolicy, refuseProfile } from './profiles.js'
 
 /**
  * Refuses what this worker can't enforce or do, before anything is made: a task is never run with less than its spec
@@ -7,13 +8,12 @@ import type { AcceptedTask } from '../intake/accepted-task.js'
  *
  * @throws TaskFailure `environment.unsupported`, or `spec.forbidden` for what the operator switched off
  */
-export function refuseUnsupported({ task }: AcceptedTask, options: { allowRootProfile: boolean }): void {
+export function refuseUnsupported({ task }: AcceptedTask, options: ProfilePolicy): void {
   const { environment, capture } = task
   const unsupported: readonly (readonly [boolean, string])[] = [
     [environment.bootstrap.length > 0, 'environment.bootstrap'],
     [Object.keys(environment.secrets).length > 0, 'environment.secrets'],
     [environment.registryCredentials !== null, 'environment.registryCredentials'],
-    [environment.runtime !== null, 'environment.runtime'],
     [task.limits.idleTimeout !== null, 'limits.idleTimeout'],
     [capture.changes === 'commit', 'capture.changes "commit"'],
     [capture.push !== null, 'capture.push'],
@@ -26,9 +26,5 @@ export function refuseUnsupported({ task }: AcceptedTask, options: { allowRootPr
       hint: 'leave it out of the task, or run a worker version that supports it',
     })
   }
-  if (environment.profile === 'root' && !options.allowRootProfile) {
-    throw new TaskFailure('spec.forbidden', 'environment.profile "root" is switched off by the operator', {
-      hint: 'use the profile "user", or have the operator set AGIRUNNER_ALLOW_ROOT_PROFILE=1',
-    })
-  }
+  refuseProfile(environment, options)
 }

@@ -38,7 +38,7 @@ let folder: string
 
 beforeAll(async () => {
   proxy = await EngineProxy.start()
-  engine = dockerEngine({ host: proxy.host, tls: false })
+  engine = dockerEngine({ host: proxy.host, tls: false }, { bindRoots: [tmpdir()], runtimes: [] })
 })
 afterAll(() => proxy.close())
 beforeEach(() => {
@@ -264,6 +264,7 @@ describe('a task whose engine shares no files', () => {
       owner,
       networks: await onlyNone(engine, owner),
       allowRootProfile: true,
+      allowedRuntimes: [],
       beforeRun: () => Promise.resolve(),
     })
     const { taskId } = accepted.task

@@ -7,6 +7,7 @@ import { createRepository, git, manyFiles, type Repository } from '@agirunner/te
 import { afterAll, beforeAll, expect, test } from '@jest/globals'
 import { createChangesCapture } from '../capture/changes/index.js'
 import { dockerEngine } from '../engine/docker/docker-engine.js'
+import type { ContainerEngine } from '../engine/engine.js'
 import { labelsOf } from '../engine/labels.js'
 import { probeStrategy } from '../workspace/index.js'
 import { STRATEGIES, type WorkspacePlan } from '../workspace/plan.js'
@@ -14,14 +15,18 @@ import { accept, QUIET, WorkspaceFixture } from './workspace-fixture.js'
 
 const run = promisify(execFile)
 const IMAGE = 'agirunner/debian-base:1'
-const engine = dockerEngine({ host: process.env.DOCKER_HOST ?? null, tls: false })
 const owner = { worker: `w-${process.pid}-0-test`, host: 'test', stack: randomUUID() }
 const capture = createChangesCapture()
 let fixture: WorkspaceFixture
+let engine: ContainerEngine
 let repository: Repository
 
 beforeAll(async () => {
   fixture = await WorkspaceFixture.create()
+  engine = dockerEngine(
+    { host: process.env.DOCKER_HOST ?? null, tls: false },
+    { bindRoots: [fixture.root], runtimes: [] },
+  )
   repository = await createRepository({
     root: fixture.root,
     name: 'demo',

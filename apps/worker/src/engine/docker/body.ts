@@ -1,5 +1,6 @@
 import type Docker from 'dockerode'
 import type { ContainerSpec, NetworkSpec } from '../engine.js'
+import { SECURITY_OPTIONS } from './security-options.js'
 
 /** Keys of API 1.41 that @types/dockerode does not know. */
 const NOT_IN_TYPES = { CgroupnsMode: 'private' }
@@ -25,6 +26,8 @@ export function createBody(spec: ContainerSpec): Docker.ContainerCreateOptions {
     OpenStdin: false,
     Tty: false,
     NetworkDisabled: spec.network === 'none',
+    // An image's own check would run as often as the image likes, past the gate.
+    Healthcheck: { Test: ['NONE'] },
     HostConfig: {
       ...NOT_IN_TYPES,
       Init: true,
@@ -37,7 +40,7 @@ export function createBody(spec: ContainerSpec): Docker.ContainerCreateOptions {
       ReadonlyRootfs: spec.readOnlyRoot,
       CapDrop: ['ALL'],
       CapAdd: [...spec.capabilities],
-      SecurityOpt: ['no-new-privileges'],
+      SecurityOpt: [...SECURITY_OPTIONS],
       Memory: spec.memoryBytes,
       MemorySwap: spec.memoryBytes,
       NanoCpus: Math.round(spec.cpus * 1e9),

@@ -47,7 +47,7 @@ afterEach(async () => {
 describe('the docker engine', () => {
   it('says what it is', async () => {
     expect(await engine.info()).toMatchObject({
-      init: true,
+      facts: { init: 'docker-init', memoryLimit: true, security: expect.arrayContaining(['seccomp']) },
       cpus: expect.any(Number),
       version: expect.any(String),
     })

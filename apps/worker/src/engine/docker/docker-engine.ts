@@ -1,7 +1,7 @@
 import { Agent } from 'node:http'
 import type { Readable } from 'node:stream'
 import { inspect } from 'node:util'
-import { TaskFailure } from '@agirunner/contracts'
+import { readEngineFacts, TaskFailure } from '@agirunner/contracts'
 import Docker from 'dockerode'
 import { sleep } from '../../support/lifecycle.js'
 import type {
@@ -15,6 +15,7 @@ import type {
   OutputRun,
   VolumeSpec,
 } from '../engine.js'
+import { type Allowed, bodyCheck } from './allowed-body.js'
 import { getArchive, putArchive } from './archive.js'
 import { attachOutput } from './attach.js'
 import { createBody, networkBody } from './body.js'
@@ -30,9 +31,16 @@ export interface EngineAddress {
   readonly tls: boolean
 }
 
-/** Speaks to anything with the Docker API. */
-export function dockerEngine(address: EngineAddress): ContainerEngine {
-  return new DockerEngine(new Docker(connection(address)))
+/**
+ * Speaks to anything with the Docker API.
+ *
+ * @param allowed what its containers may have of the machine; by default no folder and no runtime but the engine's own
+ */
+export function dockerEngine(
+  address: EngineAddress,
+  allowed: Allowed = { bindRoots: [], runtimes: [] },
+): ContainerEngine {
+  return new DockerEngine(new Docker(connection(address)), allowed)
 }
 
 /** 128 + SIGKILL. */
@@ -68,9 +76,11 @@ function connection({ host, tls }: EngineAddress): Docker.DockerOptions {
 
 class DockerEngine implements ContainerEngine {
   readonly #docker: Docker
+  readonly #check: ReturnType<typeof bodyCheck>
 
-  constructor(docker: Docker) {
+  constructor(docker: Docker, allowed: Allowed) {
     this.#docker = docker
+    this.#check = bodyCheck(allowed)
   }
 
   async info(): Promise<EngineInfo> {
@@ -85,8 +95,7 @@ class DockerEngine implements ContainerEngine {
       storageDriver: info.Driver,
       cpus: info.NCPU,
       memoryBytes: info.MemTotal,
-      init: Boolean(info.InitBinary),
-      securityOptions: info.SecurityOptions ?? [],
+      facts: readEngineFacts(info),
     }
   }
 
@@ -156,8 +165,9 @@ class DockerEngine implements ContainerEngine {
   }
 
   async create(spec: ContainerSpec): Promise<string> {
+    const body = this.#check(createBody(spec))
     try {
-      const container = await timed(this.#docker.createContainer(createBody(spec)))
+      const container = await timed(this.#docker.createContainer(body))
       return container.id
     } catch (error) {
       if (hasStatus(error, 404) && /image/i.test(asEngineError(error).message)) {
@@ -331,8 +341,6 @@ interface DockerInfo {
   Driver: string
   NCPU: number
   MemTotal: number
-  InitBinary?: string
-  SecurityOptions?: string[]
 }
 
 /** dockerode has no deadline of its own, and a frozen engine never answers. */

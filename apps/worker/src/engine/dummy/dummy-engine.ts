@@ -1,5 +1,5 @@
 import type { Readable } from 'node:stream'
-import { TaskFailure } from '@agirunner/contracts'
+import { readEngineFacts, TaskFailure } from '@agirunner/contracts'
 import type {
   ContainerEngine,
   ContainerExit,
@@ -47,8 +47,7 @@ export class DummyEngine implements ContainerEngine {
       storageDriver: 'none',
       cpus: 2,
       memoryBytes: 2 ** 33,
-      init: true,
-      securityOptions: [],
+      facts: readEngineFacts({ MemoryLimit: true, CpuCfsQuota: true, PidsLimit: true }),
     })
   }
 
