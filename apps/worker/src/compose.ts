@@ -3,6 +3,7 @@ import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import {
   type Capability,
+  DEFAULT_IMAGE,
   REDIS_PREFIX,
   type RedisNames,
   redisNames,
@@ -21,7 +22,7 @@ import type { ContainerEngine, EngineInfo } from './engine/engine.js'
 import type { Owner } from './engine/labels.js'
 import { OPEN_NETWORK } from './execution/container-spec.js'
 import { Execution } from './execution/execution.js'
-import { CATALOG } from './execution/images.js'
+import { createImages } from './execution/images/index.js'
 import { Cancellations } from './intake/cancellations.js'
 import { startHeartbeat } from './intake/heartbeat.js'
 import { TaskRecords } from './intake/records.js'
@@ -81,10 +82,14 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
   const workspaces = await makeWorkspaces({ config, engine, owner, records, log }, release)
   const changes = createChangesCapture()
   release.defer('changes capture', () => changes.close())
+  const images = await createImages(config, { engine, info, owner })
   const execution = new Execution({
     engine,
     info,
     owner,
+    images: images.images,
+    verification: images.verification,
+    bootstrapMs: config.bootstrapMs,
     allowRootProfile: config.allowRootProfile,
     beforeRun: async accepted => {
       await records.markRan(accepted.task.taskId, accepted.fence, accepted.attempt)
@@ -128,7 +133,7 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
     drained: drained.signal,
   }
 
-  const capabilities: readonly Capability[] = []
+  const capabilities: readonly Capability[] = [images.capability]
   for (const capability of capabilities) log.info('capability', { ...capability })
   const status = { running: new Set<string>(), draining: false }
   const describe = () => ({ ...workerRecord(config, owner, info, workspaces, status), capabilities })
@@ -168,7 +173,11 @@ async function makeWorkspaces(
   const { config, engine, owner, records, log } = parts
   const probed =
     config.strategy === 'auto'
-      ? await probeStrategy(engine, { image: CATALOG['debian-base'] ?? '', owner, dataDir: config.dataDir })
+      ? await probeStrategy(engine, {
+          image: config.catalog.get(DEFAULT_IMAGE)?.image ?? '',
+          owner,
+          dataDir: config.dataDir,
+        })
       : { strategy: config.strategy, why: 'set by AGIRUNNER_STRATEGY' }
   const room = createWorkspaces({
     dataDir: config.dataDir,

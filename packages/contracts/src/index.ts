@@ -1,5 +1,7 @@
+export * from './catalog.js'
 export * from './event.js'
 export * from './failure.js'
+export * from './image-reference.js'
 export * from './json-schema.js'
 export * from './names.js'
 export * from './result.js'

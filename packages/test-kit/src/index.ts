@@ -14,6 +14,15 @@ export {
   uniqueQueue,
 } from './redis.js'
 export { dumpRedis } from './redis-dump.js'
+export { type BuiltImage, buildImage, buildIndex, ownPlatform, type TestImage } from './registry/image.js'
+export { MISBEHAVIOURS, type MisbehaviourKind } from './registry/misbehaviour.js'
+export {
+  type RegistryOptions,
+  type RegistryPart,
+  type RegistryRequest,
+  serveRegistry,
+  type TestRegistry,
+} from './registry/server.js'
 export {
   createRepository,
   type FileContent,

@@ -27,7 +27,11 @@ describe.each(['overlay_volume', 'copy', 'archive'])('scenarios with strategy %s
   const image = importEmptyImage()
   beforeAll(async () => {
     world = await createWorld()
-    await world.startWorker({ AGIRUNNER_STRATEGY: strategy, AGIRUNNER_HOST_ROOTS: world.hostRoot })
+    await world.startWorker({
+      AGIRUNNER_STRATEGY: strategy,
+      AGIRUNNER_HOST_ROOTS: world.hostRoot,
+      AGIRUNNER_BOOTSTRAP_SECONDS: '3',
+    })
   })
   afterAll(async () => {
     const onHost = readdirSync(world.hostRoot, { recursive: true }).map(String).toSorted()

@@ -11,9 +11,7 @@ export function refuseUnsupported({ task }: AcceptedTask, options: { allowRootPr
   const { environment, capture } = task
   const unsupported: readonly (readonly [boolean, string])[] = [
     [environment.network.mode === 'allowlist', 'environment.network.mode "allowlist"'],
-    [environment.bootstrap.length > 0, 'environment.bootstrap'],
     [Object.keys(environment.secrets).length > 0, 'environment.secrets'],
-    [environment.registryCredentials !== null, 'environment.registryCredentials'],
     [environment.runtime !== null, 'environment.runtime'],
     [task.limits.idleTimeout !== null, 'limits.idleTimeout'],
     [capture.changes === 'commit', 'capture.changes "commit"'],

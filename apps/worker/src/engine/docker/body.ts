@@ -24,6 +24,8 @@ export function createBody(spec: ContainerSpec): Docker.ContainerCreateOptions {
     AttachStderr: false,
     OpenStdin: false,
     Tty: false,
+    // An image may declare one: a command of its own, run beside the task as often as it says.
+    Healthcheck: { Test: ['NONE'] },
     NetworkDisabled: spec.network === 'none',
     HostConfig: {
       ...NOT_IN_TYPES,
