@@ -14,7 +14,14 @@ export {
   uniqueQueue,
 } from './redis.js'
 export { dumpRedis } from './redis-dump.js'
-export { type BuiltImage, buildImage, buildIndex, ownPlatform, type TestImage } from './registry/image.js'
+export {
+  type BuiltImage,
+  buildImage,
+  buildIndex,
+  layerOf,
+  ownPlatform,
+  type TestImage,
+} from './registry/image.js'
 export { MISBEHAVIOURS, type MisbehaviourKind } from './registry/misbehaviour.js'
 export {
   type RegistryOptions,

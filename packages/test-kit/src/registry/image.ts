@@ -31,6 +31,33 @@ export function ownPlatform(): string {
   return `linux/${architectures[process.arch] ?? process.arch}`
 }
 
+/**
+ * A layer with these files, each of which everybody may read and run.
+ *
+ * @param files path without a leading slash → content
+ */
+export function layerOf(files: Readonly<Record<string, Buffer | string>>): Buffer {
+  const entries = Object.entries(files).flatMap(([path, content]) => {
+    const bytes = Buffer.from(content)
+    return [tarHeader(path, bytes.length), bytes, Buffer.alloc((512 - (bytes.length % 512)) % 512)]
+  })
+  return Buffer.concat([...entries, Buffer.alloc(1024)])
+}
+
+/** A header of the oldest form, which every reader knows. */
+function tarHeader(path: string, size: number): Buffer {
+  const header = Buffer.alloc(512)
+  const octal = (value: number, digits: number) => `${value.toString(8).padStart(digits, '0')}\0`
+  header.write(path, 0, 100)
+  header.write(octal(0o755, 7), 100)
+  header.write(octal(0, 7) + octal(0, 7), 108)
+  header.write(octal(size, 11) + octal(0, 11), 124)
+  header.write('        0', 148)
+  const sum = header.reduce((total, byte) => total + byte, 0)
+  header.write(`${sum.toString(8).padStart(6, '0')}\0 `, 148)
+  return header
+}
+
 export function buildImage({ layers, config = {}, platform = ownPlatform() }: TestImage): BuiltImage {
   const [os, architecture] = platform.split('/')
   const packed = layers.map(layer => blob(`${DOCKER}.image.rootfs.diff.tar.gzip`, gzipSync(layer)))

@@ -31,10 +31,20 @@ export interface TestRegistry {
   readonly host: string
   /** What was asked so far. */
   readonly asked: readonly RegistryRequest[]
+  /** How many requests wait for the rest of their answer. */
+  readonly pending: () => number
   /** @returns the digest by which it may be pulled too */
   publish(repository: string, tag: string, image: TestImage | BuiltImage): string
-  /** From now on one kind of request, or every one, is answered so; null ends it. `times` is how often. */
-  misbehave(kind: MisbehaviourKind | null, options?: { on?: RegistryPart; times?: number }): void
+  /**
+   * From now on one kind of request, or every one, is answered so; null ends it.
+   *
+   * @param options.times how often
+   * @param options.from only where an honest answer has so many bytes
+   */
+  misbehave(
+    kind: MisbehaviourKind | null,
+    options?: { on?: RegistryPart; times?: number; from?: number },
+  ): void
   /** Called before a request of that part is answered, which waits for it. */
   before(part: RegistryPart, wait: () => Promise<void>): void
   close(): Promise<void>
@@ -55,6 +65,10 @@ export async function serveRegistry(options: RegistryOptions = {}): Promise<Test
   const registry = new Registry(options)
   const server = createServer((request, response) => {
     response.on('error', () => undefined)
+    registry.pending += 1
+    response.on('close', () => {
+      registry.pending -= 1
+    })
     registry.serve(request, response).catch((error: unknown) => response.destroy(error as Error))
   })
   server.listen(0, '127.0.0.1')
@@ -64,9 +78,10 @@ export async function serveRegistry(options: RegistryOptions = {}): Promise<Test
   return {
     host,
     asked: registry.asked,
+    pending: () => registry.pending,
     publish: (...args) => registry.publish(...args),
-    misbehave: (kind, { on, times = Number.POSITIVE_INFINITY } = {}) => {
-      registry.bad = kind === null ? null : { kind, on: on ?? null, left: times }
+    misbehave: (kind, { on, times = Number.POSITIVE_INFINITY, from = 0 } = {}) => {
+      registry.bad = kind === null ? null : { kind, on: on ?? null, left: times, from }
     },
     before: (part, wait) => void registry.waits.set(part, wait),
     close: async () => {
@@ -79,7 +94,8 @@ export async function serveRegistry(options: RegistryOptions = {}): Promise<Test
 
 class Registry {
   host = ''
-  bad: { kind: MisbehaviourKind; on: RegistryPart | null; left: number } | null = null
+  pending = 0
+  bad: { kind: MisbehaviourKind; on: RegistryPart | null; left: number; from: number } | null = null
   readonly asked: RegistryRequest[] = []
   readonly waits = new Map<RegistryPart, () => Promise<void>>()
   readonly #options: RegistryOptions
@@ -109,7 +125,7 @@ class Registry {
     await this.waits.get(part)?.()
     const honest = this.#answer(part, url, headers.authorization ?? '')
     const { bad } = this
-    if (bad !== null && (bad.on ?? part) === part && bad.left > 0) {
+    if (bad !== null && (bad.on ?? part) === part && bad.left > 0 && honest.body.length >= bad.from) {
       bad.left -= 1
       return MISBEHAVIOURS[bad.kind](response, honest)
     }

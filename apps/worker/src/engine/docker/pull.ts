@@ -30,7 +30,10 @@ export async function pullImage(
   const inner = AbortSignal.any([signal, idle.signal])
   const tagged = /[:@][^/]*$/.test(reference) ? reference : `${reference}:latest`
   try {
-    const stream = await openStream(docker.pull(tagged, authOf(credentials)), inner)
+    const stream = await openStream(
+      docker.pull(tagged, { ...authOf(credentials), abortSignal: inner }),
+      inner,
+    )
     const layers = new LayerSums(progress)
     for await (const line of jsonLines(stream)) {
       // Lines of a layer that waits to be tried again come every second, and bring nothing.

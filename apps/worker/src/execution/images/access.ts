@@ -1,6 +1,7 @@
 import { createHash, randomUUID } from 'node:crypto'
 import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { TaskFailure } from '@agirunner/contracts'
 import { z } from 'zod'
 import type { ContainerEngine, ImageSummary } from '../../engine/engine.js'
 import { isAlive } from '../../support/identity.js'
@@ -101,9 +102,12 @@ export class ImageAccess {
       const image = await pull()
       await this.#restrictNew(intent)
       await this.grant(image.id, tenantId)
-      // Only where it succeeded: an engine may still finish a pull that was given up.
       await rm(file, { force: true })
       return image
+    } catch (error) {
+      // Otherwise it stays: an engine may still finish a pull that was given up.
+      if (isRefusal(error)) await rm(file, { force: true })
+      throw error
     } finally {
       this.#underWay.delete(file)
     }
@@ -153,6 +157,12 @@ export class ImageAccess {
   #fileOf(id: string): string {
     return join(this.#records, `${hashOf(id)}.json`)
   }
+}
+
+/** Whether a registry said that it gives nothing. */
+function isRefusal(error: unknown): boolean {
+  const refusals = ['image.auth_failed', 'image.not_found', 'image.incompatible']
+  return error instanceof TaskFailure && refusals.includes(error.code)
 }
 
 function isOf({ names }: ImageSummary, repository: string): boolean {
