@@ -30,7 +30,7 @@ export class AttemptState {
     return this.#phase
   }
 
-  /** Whether the task's first command was started. */
+  /** Whether a command that the task brought was started, one of its bootstrap's included. */
   get ran(): boolean {
     return this.#ran
   }
@@ -43,7 +43,7 @@ export class AttemptState {
     this.#finishPhase()
     this.#phase = phase
     this.#since = monotonicMs()
-    if (phase === 'run') this.#ran = true
+    if (phase === 'bootstrap' || phase === 'run') this.#ran = true
     this.#event('phase.started', {})
   }
 

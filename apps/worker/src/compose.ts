@@ -3,6 +3,7 @@ import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import {
   type Capability,
+  DEFAULT_IMAGE,
   REDIS_PREFIX,
   type RedisNames,
   redisNames,
@@ -21,7 +22,7 @@ import type { ContainerEngine, EngineInfo } from './engine/engine.js'
 import type { Owner } from './engine/labels.js'
 import { probeCage } from './execution/cage-probe.js'
 import { Execution } from './execution/execution.js'
-import { CATALOG } from './execution/images.js'
+import { createImages } from './execution/images/index.js'
 import { Keeper } from './execution/keep.js'
 import { Networks } from './execution/network/networks.js'
 import { Cancellations } from './intake/cancellations.js'
@@ -84,17 +85,21 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
   const owner: Owner = { worker: newWorkerId(), host: hostId(), stack: await stackOf(redis, names) }
   const records = new TaskRecords(redis, names)
 
-  const image = CATALOG['debian-base'] ?? ''
+  const image = config.catalog.get(DEFAULT_IMAGE)?.image ?? ''
   const cage = await probeCage({ engine, info, owner, image })
   const workspaces = await makeWorkspaces({ config, engine, owner, records, log }, release)
   const networks = await startNetworks({ engine, owner, config, log }, release)
   const changes = createChangesCapture()
   release.defer('changes capture', () => changes.close())
+  const images = await createImages(config, { engine, info, owner })
   const execution = new Execution({
     engine,
     info,
     owner,
     networks,
+    images: images.images,
+    verification: images.verification,
+    bootstrapMs: config.bootstrapMs,
     allowRootProfile: config.allowRootProfile,
     allowedRuntimes: config.runtimes,
     beforeRun: async accepted => {
@@ -150,7 +155,7 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
     drained: drained.signal,
   }
 
-  const capabilities = (): Capability[] => [...cage, ...networks.capabilities()]
+  const capabilities = (): Capability[] => [...cage, ...networks.capabilities(), images.capability]
   for (const capability of capabilities()) log.info('capability', { ...capability })
   const status = { running: new Set<string>(), draining: false }
   const describe = () => ({
@@ -195,7 +200,11 @@ async function makeWorkspaces(
   const { config, engine, owner, records, log } = parts
   const probed =
     config.strategy === 'auto'
-      ? await probeStrategy(engine, { image: CATALOG['debian-base'] ?? '', owner, dataDir: config.dataDir })
+      ? await probeStrategy(engine, {
+          image: config.catalog.get(DEFAULT_IMAGE)?.image ?? '',
+          owner,
+          dataDir: config.dataDir,
+        })
       : { strategy: config.strategy, why: 'set by AGIRUNNER_STRATEGY' }
   const room = createWorkspaces({
     dataDir: config.dataDir,

@@ -1,6 +1,14 @@
 import { homedir } from 'node:os'
 import { join } from 'node:path'
-import { DEFAULT_CACHE_BYTES, DEFAULT_QUEUE, nearest, parseSize } from '@agirunner/contracts'
+import {
+  type Catalog,
+  DEFAULT_CACHE_BYTES,
+  DEFAULT_IMAGE,
+  DEFAULT_QUEUE,
+  nearest,
+  parseSize,
+  readCatalog,
+} from '@agirunner/contracts'
 import { z } from 'zod'
 import { type EgressRange, parseRanges } from './support/address-ranges.js'
 import { type HostRoot, readHostRoots } from './support/host-roots.js'
@@ -32,12 +40,17 @@ const ranges = z.string().transform((value, context) => {
   for (const message of problems) context.addIssue({ code: 'custom', message })
   return found
 })
+const seconds = z.coerce
+  .number()
+  .min(1)
+  .max(24 * 3600)
 
 /** Every variable that the worker reads, with its default. The README's table is held equal to it by a test. */
 const VARIABLES = {
   REDIS_URL: z.string().refine(url => /^rediss?:\/\//.test(url), 'must start with redis:// or rediss://'),
   DOCKER_HOST: z.string().optional(),
   DOCKER_TLS_VERIFY: z.string().optional(),
+  DOCKER_CONFIG: z.string().optional(),
   AGIRUNNER_DATA: z.string().startsWith('/', 'must be an absolute path').optional(),
   AGIRUNNER_QUEUE: z
     .string()
@@ -56,6 +69,9 @@ const VARIABLES = {
     .default(24 * 3600),
   AGIRUNNER_LOG_LEVEL: z.enum(['error', 'warn', 'info', 'debug']).default('info'),
   AGIRUNNER_LOG_CEILING: size.prefault('1Gi'),
+  AGIRUNNER_BOOTSTRAP_SECONDS: seconds.default(600),
+  AGIRUNNER_PULL_IDLE_SECONDS: seconds.default(60),
+  AGIRUNNER_CATALOG: z.string().startsWith('/', 'must be an absolute path').optional(),
   AGIRUNNER_STRATEGY: z.enum(['auto', ...STRATEGIES]).default('auto'),
   AGIRUNNER_CACHE_BYTES: size.prefault(DEFAULT_CACHE_BYTES),
   AGIRUNNER_DISK_FLOOR: size.prefault('2Gi'),
@@ -101,6 +117,13 @@ export interface Config {
   readonly strategy: 'auto' | Strategy
   /** What the cache of repositories and snapshots may occupy, and what must stay free beside it. */
   readonly cache: { readonly maxBytes: number; readonly minFreeBytes: number }
+  /** What tasks may name by one word. */
+  readonly catalog: Catalog
+  /** The folder of Docker's own `config.json`, with credentials for registries. */
+  readonly dockerConfigDir: string
+  /** How long nothing may come of a pull, and how long a bootstrap may take. */
+  readonly pullIdleMs: number
+  readonly bootstrapMs: number
   readonly gitAllowPrivate: boolean
   readonly allowRootProfile: boolean
   /** What tasks may ask for as `environment.network.mode`. */
@@ -136,6 +159,7 @@ export class ConfigError extends Error {
 export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
   const parsed = z.object(VARIABLES).safeParse(env)
   const { roots, problems } = hostRootsOf(env)
+  const catalog = catalogOf(env, problems)
   if (!parsed.success || problems.length > 0) {
     const issues = parsed.error?.issues.map(issue => `${issue.path.join('.')}: ${issue.message}`) ?? []
     throw new ConfigError([...issues, ...problems])
@@ -153,6 +177,10 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
     logCeilingBytes: value.AGIRUNNER_LOG_CEILING,
     strategy: value.AGIRUNNER_STRATEGY,
     cache: { maxBytes: value.AGIRUNNER_CACHE_BYTES, minFreeBytes: value.AGIRUNNER_DISK_FLOOR },
+    catalog,
+    dockerConfigDir: value.DOCKER_CONFIG ?? join(homedir(), '.docker'),
+    pullIdleMs: value.AGIRUNNER_PULL_IDLE_SECONDS * 1000,
+    bootstrapMs: value.AGIRUNNER_BOOTSTRAP_SECONDS * 1000,
     gitAllowPrivate: value.AGIRUNNER_GIT_ALLOW_PRIVATE,
     allowRootProfile: value.AGIRUNNER_ALLOW_ROOT_PROFILE,
     networks: value.AGIRUNNER_NETWORKS,
@@ -162,12 +190,27 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
     secretRoot: value.AGIRUNNER_SECRET_ROOT ?? null,
     hostRoots: roots,
     readSecret: name => env[name],
-    warnings: unknownVariables(env),
+    warnings: [...unknownVariables(env), ...catalogWarnings(catalog)],
   }
 }
 
 function listOf(text: string): string[] {
   return text.split(/[\s,]+/).filter(name => name !== '')
+}
+
+/** Adds to the problems why the operator's catalog can't be used. */
+function catalogOf({ AGIRUNNER_CATALOG: path }: NodeJS.ProcessEnv, problems: string[]): Catalog {
+  try {
+    return readCatalog(path ?? null)
+  } catch (error) {
+    problems.push(`AGIRUNNER_CATALOG: ${(error as Error).message}`)
+    return new Map()
+  }
+}
+
+function catalogWarnings(catalog: Catalog): string[] {
+  if (catalog.has(DEFAULT_IMAGE)) return []
+  return [`the catalog has no "${DEFAULT_IMAGE}", the image of tasks that name none`]
 }
 
 /** Tasks must find neither what others left in the data folder nor the secrets. */

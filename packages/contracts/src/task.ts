@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { z } from 'zod'
+import { DEFAULT_IMAGE } from './catalog.js'
 import { FAILURE_CODES, ORIGINS } from './failure.js'
 import { parseAllowedHost } from './network-host.js'
 import { parseSize } from './size.js'
@@ -166,7 +167,7 @@ const scriptSchema = argument.min(1)
 const BootstrapSchema = z.union([scriptSchema, commandSchema])
 
 const EnvironmentSchema = z.strictObject({
-  image: text(512).min(1).regex(/^\S+$/, 'must not hold white space').default('debian-base'),
+  image: text(512).min(1).regex(/^\S+$/, 'must not hold white space').default(DEFAULT_IMAGE),
   pullPolicy: z.enum(['always', 'if_not_present', 'never']).default('if_not_present'),
   registryCredentials: z
     .strictObject({ username: text(1024), password: secretRef })
@@ -386,7 +387,16 @@ function checkTogether(task: Task): string[] {
   for (const name of new Set(names.filter((step, index) => names.indexOf(step) !== index))) {
     problems.push(`run.steps: the name "${name}" is used twice`)
   }
+  for (const [index] of task.environment.bootstrap.entries()) {
+    const name = bootstrapStepName(index)
+    if (names.includes(name)) problems.push(`run.steps: "${name}" is what environment.bootstrap is called`)
+  }
   return problems
+}
+
+/** The `step` of log entries that command `index` of `environment.bootstrap`, counted from 0, has printed. */
+export function bootstrapStepName(index: number): string {
+  return `bootstrap ${index + 1}`
 }
 
 /** Every key that a task can hold, for the hint on a mistyped one. */

@@ -15,6 +15,22 @@ export {
 } from './redis.js'
 export { dumpRedis } from './redis-dump.js'
 export {
+  type BuiltImage,
+  buildImage,
+  buildIndex,
+  layerOf,
+  ownPlatform,
+  type TestImage,
+} from './registry/image.js'
+export { MISBEHAVIOURS, type MisbehaviourKind } from './registry/misbehaviour.js'
+export {
+  type RegistryOptions,
+  type RegistryPart,
+  type RegistryRequest,
+  serveRegistry,
+  type TestRegistry,
+} from './registry/server.js'
+export {
   createRepository,
   type FileContent,
   type Files,

@@ -31,6 +31,7 @@ describe.each(['overlay_volume', 'copy', 'archive'])('scenarios with strategy %s
       AGIRUNNER_STRATEGY: strategy,
       AGIRUNNER_HOST_ROOTS: world.hostRoot,
       AGIRUNNER_EGRESS_PRIVATE: new URL(world.server.url).host,
+      AGIRUNNER_BOOTSTRAP_SECONDS: '3',
     })
   })
   afterAll(async () => {

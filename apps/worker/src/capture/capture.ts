@@ -3,6 +3,7 @@ import { pathToFileURL } from 'node:url'
 import type { Changes, LogSummary, RedisNames, StepResult } from '@agirunner/contracts'
 import type { Redis } from 'ioredis'
 import type { AttemptState } from '../attempt-state.js'
+import { commandNames } from '../execution/commands.js'
 import type { Exit, RunningContainer } from '../execution/running-container.js'
 import type { AcceptedTask } from '../intake/accepted-task.js'
 import type { WorkspacePlan } from '../workspace/plan.js'
@@ -59,7 +60,7 @@ export class Capture {
       folder: container.plan.slot.log,
       file: join(folder, 'log'),
       stream,
-      steps: task.run.steps?.map(step => step.name) ?? [],
+      steps: commandNames(task),
       limitBytes: task.limits.logBytes,
       ceilingBytes: options.logCeilingBytes,
       onTruncated: bytes => state.logTruncated({ limitBytes: bytes }),
@@ -119,8 +120,9 @@ export class Capture {
 
   #steps(exit: Exit): StepResult[] {
     const marks = new Map(exit.marks.steps.map(step => [step.index, step]))
-    return (this.#accepted.task.run.steps ?? []).map(({ name }, index) => {
-      const mark = marks.get(index)
+    const { run, environment } = this.#accepted.task
+    return (run.steps ?? []).map(({ name }, index) => {
+      const mark = marks.get(environment.bootstrap.length + index)
       return { name, exitCode: mark?.exitCode ?? null, durationMs: mark?.durationMs ?? null }
     })
   }

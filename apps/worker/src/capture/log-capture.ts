@@ -11,8 +11,8 @@ export interface LogCaptureOptions {
   /** Where the full log is written, both streams in the order of arrival. */
   readonly file: string
   readonly stream: LogStream
-  /** Names of the steps; empty when the task has none. */
-  readonly steps: readonly string[]
+  /** Names of what the gate runs, by the index of its marks; empty when it has but one command. */
+  readonly steps: readonly (string | null)[]
   /** After so many bytes the log is cut; the task goes on. */
   readonly limitBytes: number
   /** Beyond so many bytes the task is to be killed. */

@@ -7,6 +7,8 @@ export interface EngineInfo {
   readonly name: string
   readonly version: string
   readonly apiVersion: string
+  /** What its containers run on, such as `linux/amd64`. */
+  readonly platform: string
   readonly cgroupVersion: string
   readonly storageDriver: string
   /** Cores that a container may be given at most. */
@@ -18,11 +20,27 @@ export interface EngineInfo {
 
 export interface ImageInfo {
   readonly id: string
-  /** `name@sha256:…` where a registry gave one. */
-  readonly digest: string | null
+  /** `repository@sha256:…` for every repository that it was pulled from or pushed to. */
+  readonly repoDigests: readonly string[]
+  /** What it was built for, such as `linux/arm64`. */
+  readonly platform: string
   /** The image's own environment, `K=V`. */
   readonly env: readonly string[]
+  /** Paths at which an engine would make volumes that nobody asked for. */
+  readonly volumes: readonly string[]
 }
+
+/** What an engine has under a name; one image may have several. */
+export interface ImageSummary {
+  readonly id: string
+  /** `repository:tag` and `repository@sha256:…`. */
+  readonly names: readonly string[]
+}
+
+/** What a registry is told to know who asks. */
+export type RegistryCredentials =
+  | { readonly username: string; readonly password: Secret }
+  | { readonly identityToken: Secret }
 
 export interface Mount {
   readonly type: 'bind' | 'volume'
@@ -110,14 +128,29 @@ export interface ContainerEngine {
   info(): Promise<EngineInfo>
   /** Null when the image is not on the engine's machine. */
   image(reference: string): Promise<ImageInfo | null>
-  /** @throws `image.not_found`, `image.auth_failed`, `image.pull_failed` */
+  /** All images on the engine's machine. */
+  images(): Promise<ImageSummary[]>
+  /**
+   * @param options.idleMs how long nothing at all may come from the engine
+   * @throws `image.not_found`, `image.auth_failed`, `image.incompatible`, `image.pull_failed`, or the signal's reason
+   */
   pull(
     reference: string,
     options: {
-      credentials: { username: string; password: Secret } | null
+      credentials: RegistryCredentials | null
       progress: PullProgress
+      idleMs: number
       signal: AbortSignal
     },
+  ): Promise<void>
+  /**
+   * Asks the image's registry whether it gives the image to these credentials; nothing is pulled.
+   *
+   * @throws what `pull` throws
+   */
+  askRegistry(
+    reference: string,
+    options: { credentials: RegistryCredentials | null; signal: AbortSignal },
   ): Promise<void>
   /** @returns false when its subnet belongs to another network @throws `container.create_failed` */
   createNetwork(network: NetworkSpec): Promise<boolean>
@@ -127,9 +160,9 @@ export interface ContainerEngine {
   removeNetwork(name: string): Promise<void>
   createVolume(volume: VolumeSpec): Promise<void>
   removeVolume(name: string): Promise<void>
-  /** @returns the container's id @throws `container.create_failed`, `image.not_found` */
+  /** @returns the container's id @throws `container.create_failed`, `image.not_found`, `image.incompatible` */
   create(spec: ContainerSpec): Promise<string>
-  /** @throws `container.start_failed` */
+  /** @throws `container.start_failed`, `image.incompatible` when the image has nothing that could be started */
   start(id: string): Promise<void>
   /** Resolves when the container has ended, at once when it already has. @throws `engine.restarted` when it is gone */
   exit(id: string, signal: AbortSignal): Promise<ContainerExit>

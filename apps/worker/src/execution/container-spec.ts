@@ -3,6 +3,7 @@ import { labelsOf, type Owner } from '../engine/labels.js'
 import type { AcceptedTask } from '../intake/accepted-task.js'
 import { PARTS, type Part, type WorkspacePlan } from '../workspace/plan.js'
 import { GATE_COMMAND, INSIDE } from './gate.js'
+import { volumeTmpfs } from './images/fit.js'
 import type { TaskNetwork } from './network/networks.js'
 import { PROFILES } from './profiles.js'
 
@@ -37,7 +38,10 @@ export function containerSpec(
       target: INSIDE[part],
       readOnly: READ_ONLY.includes(part) || (part === 'repo' && plan.readOnly),
     })),
-    tmpfs: { '/tmp': `rw,exec,nosuid,nodev,mode=1777,size=${resources.tmp}` },
+    tmpfs: {
+      ...volumeTmpfs(options.image, resources.tmp),
+      '/tmp': `rw,exec,nosuid,nodev,mode=1777,size=${resources.tmp}`,
+    },
     // A limit above what the machine has is no limit: the engine would refuse it.
     cpus: Math.min(resources.cpu, options.engine.cpus),
     memoryBytes: resources.memory,

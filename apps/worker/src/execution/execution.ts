@@ -8,7 +8,8 @@ import type { WorkspacePlan } from '../workspace/plan.js'
 import { AttachedLog } from './attached-log.js'
 import { containerSpec, taskEnvironment } from './container-spec.js'
 import { renderGate } from './gate.js'
-import { Images } from './images.js'
+import type { Images, ReadyImage } from './images/images.js'
+import type { Verification } from './images/verification.js'
 import type { Networks, TaskNetwork } from './network/networks.js'
 import type { RunningContainer } from './running-container.js'
 import { newBorder } from './step-borders.js'
@@ -20,30 +21,36 @@ export interface ExecutionOptions {
   readonly info: EngineInfo
   readonly owner: Owner
   readonly networks: Networks
+  readonly images: Images
+  readonly verification: Verification
+  /** The operator's deadline for the bootstrap of a task, in milliseconds. */
+  readonly bootstrapMs: number
   readonly allowRootProfile: boolean
   readonly allowedRuntimes: readonly string[]
-  /** Called just before the task's first command: from here on the attempt counts. Rejects when it must not run. */
+  /**
+   * Called just before the container starts: from here on the attempt counts. With a bootstrap too, because the gate goes
+   * from its last command to the task's first by itself, and nobody could put a mark between. Rejects when it must not run.
+   */
   readonly beforeRun: (accepted: AcceptedTask) => Promise<void>
 }
 
 /** Turns a plan into a running container. */
 export class Execution {
   readonly #options: ExecutionOptions
-  readonly #images: Images
 
   constructor(options: ExecutionOptions) {
     this.#options = options
-    this.#images = new Images(options.engine)
   }
 
   /** @throws TaskFailure for what can't be run as the task says, before anything is made for it */
   check(accepted: AcceptedTask): void {
     refuseUnsupported(accepted, this.#options)
     this.#options.networks.check(accepted.task)
+    this.#options.images.check(accepted.task.environment.image)
   }
 
   /**
-   * Starts the task's container; it runs the task when this returns.
+   * Starts the task's container; it runs the task, or its bootstrap, when this returns.
    *
    * @param signal aborts what is under way; a container that was made by then is removed before this throws
    * @throws TaskFailure `image.*`, `container.*`, `engine.unavailable`, or the signal's reason
@@ -55,7 +62,7 @@ export class Execution {
     signal: AbortSignal,
   ): Promise<RunningContainer> {
     state.enter('image')
-    const image = await this.#images.ready(accepted, data => state.progress(data), signal)
+    const image = await this.#readyImage(accepted, state, signal)
     state.enter('create')
     const network = await this.#options.networks.acquire(accepted.task, place => state.egressDenied(place))
     try {
@@ -68,7 +75,7 @@ export class Execution {
 
   async #startIn(
     network: TaskNetwork,
-    image: Awaited<ReturnType<Images['ready']>>,
+    image: ReadyImage,
     accepted: AcceptedTask,
     plan: WorkspacePlan,
     state: AttemptState,
@@ -100,13 +107,26 @@ export class Execution {
       await engine.remove(id)
       throw error
     }
-    state.enter('run')
-    return this.#supervise(accepted, plan, log, network, {
-      id,
-      name: spec.name,
-      image: image.reference,
-      digest: image.info.digest ?? image.info.id,
-    })
+    state.enter(accepted.task.environment.bootstrap.length > 0 ? 'bootstrap' : 'run')
+    const made = { id, name: spec.name, image: image.reference, digest: image.digest }
+    return this.#supervise(accepted, plan, log, network, made, state)
+  }
+
+  /** The image on the engine's machine, and what the task needs of it known to be in it. */
+  async #readyImage(
+    { task, registryCredentials: credentials }: AcceptedTask,
+    state: AttemptState,
+    signal: AbortSignal,
+  ): Promise<ReadyImage> {
+    const { images, verification, info } = this.#options
+    const { image, pullPolicy, bootstrap } = task.environment
+    const progress = (data: Record<string, unknown>) => state.progress(data)
+    const request = { image, pullPolicy, credentials, tenantId: task.tenantId }
+    const ready = await images.ready(request, { signal, progress })
+    // One for another platform runs where the machine emulates that; whether it does is seen by trying.
+    if (bootstrap.length > 0 || ready.info.platform !== info.platform)
+      await verification.require(ready.reference, ready.info, signal)
+    return ready
   }
 
   async #writeGate(
@@ -116,8 +136,10 @@ export class Execution {
     border: string | null,
   ): Promise<void> {
     const { log, gate } = plan.slot
-    const environment = taskEnvironment(accepted, network)
-    const script = renderGate(accepted.task.run, environment, { border, notes: notesOf(plan) })
+    const { run, environment } = accepted.task
+    const notes = notesOf(plan)
+    const { bootstrap } = environment
+    const script = renderGate(run, taskEnvironment(accepted, network), { border, notes, bootstrap })
     await Promise.all([
       writeFile(join(gate, 'f'), script, { mode: 0o444, flag: 'wx' }),
       ...['o', 'e', 's'].map(name => makeLogFile(join(log, name), plan)),
@@ -148,15 +170,19 @@ export class Execution {
     log: AttachedLog | null,
     network: TaskNetwork,
     made: { id: string; name: string; image: string; digest: string },
+    state: AttemptState,
   ): RunningContainer {
-    const { engine } = this.#options
+    const { engine, bootstrapMs } = this.#options
     const { timeout, grace } = accepted.task.limits
+    const { length: commands } = accepted.task.environment.bootstrap
     const supervisor = new Supervisor({
       engine,
       id: made.id,
       timeoutMs: timeout * 1000,
       graceMs: grace * 1000,
       marksFolder: plan.slot.log,
+      bootstrap: commands > 0 ? { commands, deadlineMs: bootstrapMs } : null,
+      onTask: () => state.reach('run'),
       settle: async () => {
         await log?.finish()
         await plan.delivery.collectMarks(new AbortController().signal)

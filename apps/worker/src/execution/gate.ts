@@ -29,11 +29,21 @@ const GATE_FAILED = 125
  * @param options.border set where the worker does not see the files: then the log stays on the container's own streams,
  *   each step begins with this text and its index in both of them, and `t I T` stands for `b`
  * @param options.notes lines that the runtime has to say of the workspace, for stderr
+ * @param options.bootstrap commands that come before the task's own, as steps of their own with the first indexes; what
+ *   follows is then a step as well, also where `run` has none
  */
 export function renderGate(
   run: Task['run'],
   env: Readonly<Record<string, string>>,
-  { border = null, notes = [] }: { border?: string | null; notes?: readonly string[] } = {},
+  {
+    border = null,
+    notes = [],
+    bootstrap = [],
+  }: {
+    border?: string | null
+    notes?: readonly string[]
+    bootstrap?: Task['environment']['bootstrap']
+  } = {},
 ): string {
   const { log, repo } = INSIDE
   const head = [
@@ -48,51 +58,81 @@ export function renderGate(
   const environment = Object.entries(env).map(([name, value]) => quote(`${name}=${value}`))
   // The container's own variable for its init must not reach the task.
   const prefix = `env -u TINI_KILL_PROCESS_GROUP ${environment.join(' ')}`
-  return [
-    ...head,
-    ...(run.steps ? renderSteps(run.steps, prefix, border) : [`exec ${prefix} ${renderCommand(run)}`]),
-    '',
-  ].join('\n')
+  const before = bootstrap.map(asCommand)
+  const body = run.steps
+    ? renderSteps([...before, ...run.steps], prefix, border)
+    : before.length > 0
+      ? renderSteps(before, prefix, border, run)
+      : [`exec ${prefix} ${renderCommand(run)}`]
+  return [...head, ...body, ''].join('\n')
 }
 
 type Command = { readonly script?: string | undefined; readonly command?: readonly string[] | undefined }
+
+function asCommand(text: string | readonly string[]): Command {
+  return typeof text === 'string' ? { script: text } : { command: text }
+}
 
 function renderCommand({ script, command }: Command): string {
   if (script !== undefined) return `/bin/sh -c ${quote(script)}`
   return (command ?? []).map(quote).join(' ')
 }
 
-/** Runs steps one after another up to the first that fails; a SIGTERM lets the running one end and starts no other. */
-function renderSteps(steps: readonly Command[], prefix: string, border: string | null): string[] {
+/**
+ * Runs steps one after another up to the first that fails; a SIGTERM lets the running one end and starts no other.
+ *
+ * @param last what the gate becomes after them
+ */
+function renderSteps(
+  steps: readonly Command[],
+  prefix: string,
+  border: string | null,
+  last: Command | null = null,
+): string[] {
   const { log } = INSIDE
+  const goesOn = `if [ "$code" = 0 ] && [ "$stop" = 0 ]; then`
+  const end = [
+    goesOn,
+    `begin ${steps.length}`,
+    'trap - TERM',
+    `exec ${prefix} ${renderCommand(last ?? {})}`,
+    'fi',
+  ]
   return [
     'stop=0',
     `trap 'stop=143' TERM`,
     'now() { read -r up idle </proc/uptime; echo "$up"; }',
-    renderBegin(border),
+    ...renderBegin(border),
     'code=0',
     ...steps.flatMap((step, index) => [
-      `if [ "$code" = 0 ] && [ "$stop" = 0 ]; then`,
+      goesOn,
       `begin ${index}`,
       `(trap - TERM; exec ${prefix} ${renderCommand(step)})`,
       'code=$?',
       `echo "x ${index} $code $(now)" >>${log}/s`,
       'fi',
     ]),
+    ...(last === null ? [] : end),
     '[ "$code" != 0 ] || code=$stop',
     'exit "$code"',
   ]
 }
 
 /** What marks where a step begins. The border is written in two halves, so that who reads the script prints none. */
-function renderBegin(border: string | null): string {
+function renderBegin(border: string | null): string[] {
   const { log } = INSIDE
   if (border === null) {
-    return `begin() { echo "b $1 $(wc -c <${log}/o) $(wc -c <${log}/e) $(now)" >>${log}/s; }`
+    const offsets = `$(wc -c <${log}/o) $(wc -c <${log}/e)`
+    return [
+      'if command -v wc >/dev/null; then',
+      `begin() { echo "b $1 ${offsets} $(now)" >>${log}/s; }`,
+      // Without it nobody knows where in the log the step begins, only that it does.
+      `else begin() { echo "t $1 $(now)" >>${log}/s; }; fi`,
+    ]
   }
   const half = border.length / 2
   const text = `${quote(border.slice(0, half))}${quote(border.slice(half))}"$1"`
-  return `begin() { echo "t $1 $(now)" >>${log}/s; echo ${text}; echo ${text} >&2; }`
+  return [`begin() { echo "t $1 $(now)" >>${log}/s; echo ${text}; echo ${text} >&2; }`]
 }
 
 /**

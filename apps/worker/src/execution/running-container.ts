@@ -12,6 +12,8 @@ export interface Exit {
   readonly signal: 'SIGTERM' | 'SIGKILL' | null
   readonly oomKilled: boolean
   readonly cause: ExitCause
+  /** Whether it ended, or was told to end, before the task's first command or after. */
+  readonly during: 'bootstrap' | 'run'
   readonly marks: GateMarks
 }
 

@@ -1,5 +1,6 @@
 import type { ContainerEngine, ContainerExit } from '../engine/engine.js'
-import { monotonicMs, sleep } from '../support/lifecycle.js'
+import { sleep } from '../support/lifecycle.js'
+import { type Bootstrap, TaskClock } from './bootstrap-watch.js'
 import { readMarks } from './marks.js'
 import type { Exit, StopCause } from './running-container.js'
 
@@ -17,6 +18,8 @@ export class Supervisor {
   readonly #graceMs: number
   readonly #settle: () => Promise<void>
   readonly #ended = new AbortController()
+  readonly #clock: TaskClock
+  #stoppedDuring: Exit['during'] | null = null
   #cause: StopCause | null = null
   #signal: Exit['signal'] = null
 
@@ -26,6 +29,10 @@ export class Supervisor {
     timeoutMs: number
     graceMs: number
     marksFolder: string
+    /** What comes before the task's own time; null when nothing does. */
+    bootstrap?: Bootstrap | null
+    /** The bootstrap has ended, and the task's first command has begun. */
+    onTask?: () => void
     /** Waits until what the ended container left is where the worker sees it. */
     settle?: () => Promise<void>
   }) {
@@ -33,7 +40,10 @@ export class Supervisor {
     this.#id = options.id
     this.#graceMs = options.graceMs
     this.#settle = options.settle ?? (() => Promise.resolve())
-    this.exit = this.#watch(options.timeoutMs, options.marksFolder)
+    const { bootstrap = null, onTask = () => undefined, timeoutMs, marksFolder } = options
+    const onLate = () => this.stop('deadline')
+    this.#clock = new TaskClock({ timeoutMs, bootstrap, marksFolder, onLate, onTask })
+    this.exit = this.#watch(marksFolder)
     // Whoever waits for the exit sees its rejection; a worker must not die of one that nobody awaits any more.
     this.exit.catch(() => undefined)
   }
@@ -41,36 +51,35 @@ export class Supervisor {
   stop(cause: StopCause): void {
     if (this.#ended.signal.aborted) return
     const first = this.#cause === null
+    if (first) this.#stoppedDuring = this.#clock.during
     if (first || WEIGHT[cause] > WEIGHT[this.#cause as StopCause]) this.#cause = cause
     if (first) void this.#terminate()
   }
 
-  async #watch(timeoutMs: number, marksFolder: string): Promise<Exit> {
-    const started = monotonicMs()
-    // A timer alone holds at most 2^31 ms, and may fire a millisecond early.
-    const timer = setTimeout(() => this.stop('deadline'), Math.min(timeoutMs, 2 ** 31 - 1))
+  async #watch(marksFolder: string): Promise<Exit> {
     try {
       const never = new AbortController()
       const ended = await this.#engine.exit(this.#id, never.signal)
-      const late = monotonicMs() - started >= timeoutMs
-      this.#end(timer)
+      const late = this.#clock.isLate
+      // From here on nothing is sent to the container, nor does anything change why it ended.
+      this.#ended.abort()
       await this.#settle()
-      return await this.#toExit(ended, marksFolder, late)
+      const during = await this.#clock.stop()
+      return await this.#toExit(ended, marksFolder, { late, during: this.#stoppedDuring ?? during })
     } finally {
-      this.#end(timer)
+      this.#ended.abort()
+      await this.#clock.stop()
     }
   }
 
-  /** From here on nothing is sent to the container, nor does anything change why it ended. */
-  #end(timer: NodeJS.Timeout): void {
-    clearTimeout(timer)
-    this.#ended.abort()
-  }
-
-  async #toExit(ended: ContainerExit, marksFolder: string, late: boolean): Promise<Exit> {
+  async #toExit(
+    ended: ContainerExit,
+    marksFolder: string,
+    { late, during }: { late: boolean; during: Exit['during'] },
+  ): Promise<Exit> {
     const marks = await readMarks(marksFolder)
     const cause = this.#cause ?? (late ? 'deadline' : 'exited')
-    return { code: ended.exitCode, signal: this.#signal, oomKilled: ended.oomKilled, cause, marks }
+    return { code: ended.exitCode, signal: this.#signal, oomKilled: ended.oomKilled, cause, during, marks }
   }
 
   async #terminate(): Promise<void> {

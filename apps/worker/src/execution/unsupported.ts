@@ -11,9 +11,7 @@ import { type ProfilePolicy, refuseProfile } from './profiles.js'
 export function refuseUnsupported({ task }: AcceptedTask, options: ProfilePolicy): void {
   const { environment, capture } = task
   const unsupported: readonly (readonly [boolean, string])[] = [
-    [environment.bootstrap.length > 0, 'environment.bootstrap'],
     [Object.keys(environment.secrets).length > 0, 'environment.secrets'],
-    [environment.registryCredentials !== null, 'environment.registryCredentials'],
     [task.limits.idleTimeout !== null, 'limits.idleTimeout'],
     [capture.changes === 'commit', 'capture.changes "commit"'],
     [capture.push !== null, 'capture.push'],

@@ -53,9 +53,14 @@ export async function accept(
     username: wanted.username,
     password: await resolveSecret(wanted.password, policy),
   }
+  const registry = task.environment.registryCredentials
+  const registryCredentials = registry && {
+    username: registry.username,
+    password: await resolveSecret(registry.password, policy),
+  }
   const secrets = new Map<string, { value: Secret; as: 'file' | 'env' | 'both' }>()
   for (const [name, reference] of Object.entries(task.environment.secrets)) {
     secrets.set(name, { value: await resolveSecret(reference, policy), as: reference.as })
   }
-  return { task, ...begun, credentials, secrets }
+  return { task, ...begun, credentials, registryCredentials, secrets }
 }

@@ -37,6 +37,8 @@ export interface AcceptedTask {
   readonly startedAt: string
   /** For the repository's host; null when the source names none. */
   readonly credentials: { readonly username: string; readonly password: Secret } | null
+  /** For the image's registry; null when the task names none. */
+  readonly registryCredentials: { readonly username: string; readonly password: Secret } | null
   /** By name, as in `environment.secrets`. */
   readonly secrets: ReadonlyMap<string, { readonly value: Secret; readonly as: 'file' | 'env' | 'both' }>
 }

@@ -10,7 +10,15 @@ const outputs = (
   exit: Partial<CapturedOutputs['exit']>,
   more: Partial<CapturedOutputs> = {},
 ): CapturedOutputs => ({
-  exit: { code: 0, signal: null, oomKilled: false, cause: 'exited', marks: parseMarks('g\n'), ...exit },
+  exit: {
+    code: 0,
+    signal: null,
+    oomKilled: false,
+    cause: 'exited',
+    during: 'run',
+    marks: parseMarks('g\n'),
+    ...exit,
+  },
   steps: [],
   logs: { bytes: 0, lines: 0, truncated: false, uri: null },
   changes: null,

@@ -7,6 +7,7 @@ import {
   TaskFailure,
 } from '@agirunner/contracts'
 import type { CapturedOutputs } from '../capture/capture.js'
+import { bootstrapFailure } from './bootstrap-failure.js'
 
 /**
  * What a sealed run amounts to: null when it succeeded. Precedence: canceled, deadline, limit, a container that never
@@ -14,8 +15,9 @@ import type { CapturedOutputs } from '../capture/capture.js'
  */
 export function judge(task: Task, outputs: CapturedOutputs): TaskFailure | null {
   const { exit, output, steps } = outputs
-  const inRun = (code: FailureCode, message: string) => new TaskFailure(code, message, { phase: 'run' })
+  const inRun = (code: FailureCode, message: string) => new TaskFailure(code, message, { phase: exit.during })
   if (exit.cause === 'canceled') return inRun('task.canceled', 'the task was canceled while it ran')
+  if (exit.cause === 'deadline' && exit.during === 'bootstrap') return bootstrapFailure(task, exit)
   if (exit.cause === 'deadline')
     return inRun('task.timeout', `the task ran longer than limits.timeout, ${task.limits.timeout} s`)
   if (outputs.overLogCeiling) return inRun('task.log_limit', 'the task printed more than the operator allows')
@@ -27,6 +29,7 @@ export function judge(task: Task, outputs: CapturedOutputs): TaskFailure | null 
       `the task used more than its ${task.environment.resources.memory} bytes of memory`,
     )
   }
+  if (exit.code !== 0 && exit.during === 'bootstrap') return bootstrapFailure(task, exit)
   if (exit.code !== 0) {
     const failed = steps.find(step => step.exitCode !== null && step.exitCode !== 0)
     const what = failed ? `step "${failed.name}"` : 'the command'

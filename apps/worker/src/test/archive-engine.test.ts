@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
+import { readCatalog } from '@agirunner/contracts'
 import { createRepository, eventually, git, type Repository } from '@agirunner/test-kit'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from '@jest/globals'
 import { AttemptState } from '../attempt-state.js'
@@ -13,6 +14,7 @@ import type { ContainerEngine } from '../engine/engine.js'
 import { LABELS, labelsOf } from '../engine/labels.js'
 import { AttachedLog } from '../execution/attached-log.js'
 import { Execution } from '../execution/execution.js'
+import { createImages } from '../execution/images/index.js'
 import { readMarks } from '../execution/marks.js'
 import type { RunningContainer } from '../execution/running-container.js'
 import { newBorder } from '../execution/step-borders.js'
@@ -258,11 +260,17 @@ describe('a task whose engine shares no files', () => {
   })
 
   async function start(accepted: AcceptedTask, plan: WorkspacePlan): Promise<RunningContainer> {
+    const info = await engine.info()
+    const settings = { dataDir: fixture.dataDir, catalog: readCatalog(null), dockerConfigDir: folder }
+    const made = await createImages({ ...settings, pullIdleMs: 60_000 }, { engine, info, owner })
     const execution = new Execution({
       engine,
-      info: await engine.info(),
+      info,
       owner,
       networks: await onlyNone(engine, owner),
+      images: made.images,
+      verification: made.verification,
+      bootstrapMs: 60_000,
       allowRootProfile: true,
       allowedRuntimes: [],
       beforeRun: () => Promise.resolve(),

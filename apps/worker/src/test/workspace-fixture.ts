@@ -184,7 +184,8 @@ export function accept(
     workspace: { source, files, identity: { name: 'Ada "A" Lovelace', email: 'ada@example.com' } },
   })
   const credentials = password === undefined ? null : { username: 'someone', password: new Secret(password) }
-  return { task, attempt: 1, fence: 1, createdAt: '', startedAt: '', credentials, secrets: new Map() }
+  const at = { attempt: 1, fence: 1, createdAt: '', startedAt: '' }
+  return { task, ...at, credentials, registryCredentials: null, secrets: new Map() }
 }
 
 export const QUIET: PrepareOptions = { signal: new AbortController().signal, progress: () => undefined }

@@ -91,7 +91,8 @@ describe('the docker engine', () => {
     expect(await engine.image('agirunner/debian-base:1')).toMatchObject({
       id: expect.stringMatching(/^sha256:/),
     })
-    const options = { credentials: null, progress: () => undefined, signal: AbortSignal.timeout(30_000) }
+    const signal = AbortSignal.timeout(30_000)
+    const options = { credentials: null, progress: () => undefined, idleMs: 20_000, signal }
     await expect(engine.pull('127.0.0.1:1/x:1', options)).rejects.toMatchObject({ code: 'image.pull_failed' })
     await expect(engine.pull('UPPER/x', options)).rejects.toMatchObject({ code: 'image.not_found' })
     await expect(engine.create(spec({ image: 'agirunner/no-such:1' }))).rejects.toMatchObject({

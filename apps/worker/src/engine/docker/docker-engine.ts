@@ -11,6 +11,7 @@ import type {
   ContainerSummary,
   EngineInfo,
   ImageInfo,
+  ImageSummary,
   NetworkSpec,
   OutputRun,
   VolumeSpec,
@@ -20,7 +21,8 @@ import { getArchive, putArchive } from './archive.js'
 import { attachOutput } from './attach.js'
 import { createBody, networkBody } from './body.js'
 import { asEngineError, hasStatus, toFailure } from './errors.js'
-import { pullImage } from './pull.js'
+import { askRegistry, pullImage } from './pull.js'
+import { imageFault } from './start-failure.js'
 
 /** No call but a pull and a wait may take longer: an engine that answers later is as good as gone. In milliseconds. */
 const CALL_MS = 60_000
@@ -91,6 +93,7 @@ class DockerEngine implements ContainerEngine {
       name: info.OperatingSystem,
       version: version.Version,
       apiVersion: version.ApiVersion,
+      platform: `${version.Os}/${version.Arch}`,
       cgroupVersion: info.CgroupVersion ?? '1',
       storageDriver: info.Driver,
       cpus: info.NCPU,
@@ -102,15 +105,36 @@ class DockerEngine implements ContainerEngine {
   async image(reference: string): Promise<ImageInfo | null> {
     try {
       const image = await timed(this.#docker.getImage(reference).inspect())
-      return { id: image.Id, digest: image.RepoDigests?.[0] ?? null, env: image.Config?.Env ?? [] }
+      return {
+        id: image.Id,
+        repoDigests: image.RepoDigests ?? [],
+        platform: `${image.Os}/${image.Architecture}`,
+        env: image.Config?.Env ?? [],
+        volumes: Object.keys(image.Config?.Volumes ?? {}),
+      }
     } catch (error) {
       if (hasStatus(error, 404, 400)) return null
       throw toFailure(error, 'image.pull_failed', `look for image "${reference}"`)
     }
   }
 
+  async images(): Promise<ImageSummary[]> {
+    const list = await this.#call('engine.unavailable', 'list images', () => this.#docker.listImages())
+    return list.map(image => ({
+      id: image.Id,
+      names: [...(image.RepoTags ?? []), ...(image.RepoDigests ?? [])],
+    }))
+  }
+
   async pull(reference: string, options: Parameters<ContainerEngine['pull']>[1]): Promise<void> {
     await pullImage(this.#docker, reference, options)
+  }
+
+  async askRegistry(
+    reference: string,
+    options: Parameters<ContainerEngine['askRegistry']>[1],
+  ): Promise<void> {
+    await askRegistry(this.#docker, reference, options)
   }
 
   async createNetwork(network: NetworkSpec): Promise<boolean> {
@@ -176,7 +200,7 @@ class DockerEngine implements ContainerEngine {
           `image "${spec.image}" is not on the engine's machine any more`,
         )
       }
-      throw toFailure(error, 'container.create_failed', `create container ${spec.name}`)
+      throw imageFault(error) ?? toFailure(error, 'container.create_failed', `create container ${spec.name}`)
     }
   }
 
@@ -185,7 +209,10 @@ class DockerEngine implements ContainerEngine {
       await timed(this.#docker.getContainer(id).start())
     } catch (error) {
       if (!hasStatus(error, 304))
-        throw toFailure(error, 'container.start_failed', `start container ${id.slice(0, 12)}`)
+        throw (
+          imageFault(error) ??
+          toFailure(error, 'container.start_failed', `start container ${id.slice(0, 12)}`)
+        )
     }
   }
 

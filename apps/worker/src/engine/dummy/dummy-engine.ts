@@ -7,6 +7,7 @@ import type {
   ContainerSummary,
   EngineInfo,
   ImageInfo,
+  ImageSummary,
   NetworkSpec,
   OutputRun,
   VolumeSpec,
@@ -30,8 +31,11 @@ export class DummyEngine implements ContainerEngine {
   readonly volumesByName = new Map<string, VolumeSpec>()
   readonly networksByName = new Map<string, NetworkSpec>()
   readonly pulls: string[] = []
-  readonly images = new Map<string, ImageInfo>([
-    ['agirunner/debian-base:1', { id: 'sha256:base', digest: null, env: [] }],
+  readonly imagesByName = new Map<string, ImageInfo>([
+    [
+      'agirunner/debian-base:1',
+      { id: 'sha256:base', repoDigests: [], platform: 'linux/amd64', env: [], volumes: [] },
+    ],
   ])
   /** What a container does with a signal; by default it ends as a shell would. */
   onSignal: (container: DummyContainer, signal: 'SIGTERM' | 'SIGKILL') => void = (container, signal) =>
@@ -43,6 +47,7 @@ export class DummyEngine implements ContainerEngine {
       name: 'dummy',
       version: '0',
       apiVersion: '1.41',
+      platform: 'linux/amd64',
       cgroupVersion: '2',
       storageDriver: 'none',
       cpus: 2,
@@ -52,7 +57,15 @@ export class DummyEngine implements ContainerEngine {
   }
 
   image(reference: string): Promise<ImageInfo | null> {
-    return Promise.resolve(this.images.get(reference) ?? null)
+    return Promise.resolve(this.imagesByName.get(reference) ?? null)
+  }
+
+  images(): Promise<ImageSummary[]> {
+    return Promise.resolve([...this.imagesByName.entries()].map(([name, { id }]) => ({ id, names: [name] })))
+  }
+
+  askRegistry(): Promise<void> {
+    return Promise.reject(new TaskFailure('image.pull_failed', 'the dummy has no registry'))
   }
 
   pull(reference: string): Promise<void> {
