@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { DEFAULT_CACHE_BYTES, DEFAULT_QUEUE, nearest, parseSize } from '@agirunner/contracts'
 import { z } from 'zod'
 import { type HostRoot, readHostRoots } from './support/host-roots.js'
+import { LIMIT_VARIABLES, type LimitPolicy, limitPolicy } from './support/limit-policy.js'
 import { STRATEGIES, type Strategy } from './support/strategy.js'
 
 const boolean = z
@@ -43,6 +44,7 @@ const VARIABLES = {
   AGIRUNNER_SECRET_ENV: z.string().default(''),
   AGIRUNNER_SECRET_ROOT: z.string().startsWith('/', 'must be an absolute path').optional(),
   AGIRUNNER_HOST_ROOTS: z.string().default(''),
+  ...LIMIT_VARIABLES,
 } as const
 
 /** Variables of other programs of the runtime: known, but not read here. */
@@ -69,6 +71,8 @@ export interface Config {
   readonly drainMs: number
   readonly logLevel: 'error' | 'warn' | 'info' | 'debug'
   readonly logCeilingBytes: number
+  /** What tasks may ask for at most, and what they get where they name nothing. */
+  readonly limits: LimitPolicy
   readonly strategy: 'auto' | Strategy
   /** What the cache of repositories and snapshots may occupy, and what must stay free beside it. */
   readonly cache: { readonly maxBytes: number; readonly minFreeBytes: number }
@@ -116,6 +120,7 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
     drainMs: value.AGIRUNNER_DRAIN_SECONDS * 1000,
     logLevel: value.AGIRUNNER_LOG_LEVEL,
     logCeilingBytes: value.AGIRUNNER_LOG_CEILING,
+    limits: limitPolicy(value),
     strategy: value.AGIRUNNER_STRATEGY,
     cache: { maxBytes: value.AGIRUNNER_CACHE_BYTES, minFreeBytes: value.AGIRUNNER_DISK_FLOOR },
     gitAllowPrivate: value.AGIRUNNER_GIT_ALLOW_PRIVATE,
