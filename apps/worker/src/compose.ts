@@ -31,6 +31,7 @@ import { TaskRecords } from './intake/records.js'
 import { cancelWaiting, expireWaiting } from './report/waiting.js'
 import { hostId, newWorkerId } from './support/identity.js'
 import { ReleaseStack, sleep } from './support/lifecycle.js'
+import { boundByMachine } from './support/limit-policy.js'
 import { type Log, messageOf } from './support/log.js'
 import { connectRedis } from './support/redis.js'
 import { createWorkspaces, probeStrategy, StoredArtifacts, type Workspaces } from './workspace/index.js'
@@ -150,6 +151,7 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
     records,
     cancellations,
     secrets: config,
+    limits: boundByMachine(config.limits, info.memoryBytes),
     worker: { id: owner.worker, host: owner.host },
     log,
     drained: drained.signal,

@@ -41,6 +41,10 @@ describe('the configuration', () => {
       AGIRUNNER_GIT_ALLOW_PRIVATE: 'maybe',
       AGIRUNNER_CONCURRENCY: '0',
       AGIRUNNER_LOG_CEILING: 'much',
+      AGIRUNNER_MAX_CPU: 'all',
+      AGIRUNNER_DEFAULT_MEMORY: '1m',
+      AGIRUNNER_MAX_PIDS: '2.5',
+      AGIRUNNER_DEFAULT_TIMEOUT: '-1',
     }
     const read = () => readConfig(bad)
     expect(read).toThrow(ConfigError)
@@ -51,6 +55,17 @@ describe('the configuration', () => {
     expect(readConfig({ ...env, AGIRUNNER_QUEU: 'x' }).warnings).toEqual([
       expect.stringContaining('did you mean AGIRUNNER_QUEUE'),
     ])
+  })
+})
+
+describe('the limits of tasks', () => {
+  it('are bounded where nothing is set, and read with their units', () => {
+    const rule = (variable: string, more: NodeJS.ProcessEnv = {}) =>
+      readConfig({ ...env, ...more }).limits.find(one => one.variable === variable)
+    expect(rule('TIMEOUT')).toMatchObject({ ceiling: 86_400, fallback: null })
+    expect(rule('MEMORY')).toMatchObject({ ceiling: null, fallback: null })
+    const set = { AGIRUNNER_MAX_MEMORY: '1.5Gi', AGIRUNNER_DEFAULT_MEMORY: '512m' }
+    expect(rule('MEMORY', set)).toMatchObject({ ceiling: 1.5 * 2 ** 30, fallback: 2 ** 29 })
   })
 })
 

@@ -12,6 +12,7 @@ import {
 import { z } from 'zod'
 import { type EgressRange, parseRanges } from './support/address-ranges.js'
 import { type HostRoot, readHostRoots } from './support/host-roots.js'
+import { LIMIT_VARIABLES, type LimitPolicy, limitPolicy } from './support/limit-policy.js'
 import { STRATEGIES, type Strategy } from './support/strategy.js'
 
 const NETWORK_MODES = ['none', 'allowlist', 'open'] as const
@@ -86,6 +87,7 @@ const VARIABLES = {
   AGIRUNNER_SECRET_ENV: z.string().default(''),
   AGIRUNNER_SECRET_ROOT: z.string().startsWith('/', 'must be an absolute path').optional(),
   AGIRUNNER_HOST_ROOTS: z.string().default(''),
+  ...LIMIT_VARIABLES,
 } as const
 
 /** Variables of other programs of the runtime: known, but not read here. */
@@ -114,6 +116,8 @@ export interface Config {
   readonly maxKeepMs: number
   readonly logLevel: 'error' | 'warn' | 'info' | 'debug'
   readonly logCeilingBytes: number
+  /** What tasks may ask for at most, and what they get where they name nothing. */
+  readonly limits: LimitPolicy
   readonly strategy: 'auto' | Strategy
   /** What the cache of repositories and snapshots may occupy, and what must stay free beside it. */
   readonly cache: { readonly maxBytes: number; readonly minFreeBytes: number }
@@ -175,6 +179,7 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
     maxKeepMs: value.AGIRUNNER_MAX_KEEP * 1000,
     logLevel: value.AGIRUNNER_LOG_LEVEL,
     logCeilingBytes: value.AGIRUNNER_LOG_CEILING,
+    limits: limitPolicy(value),
     strategy: value.AGIRUNNER_STRATEGY,
     cache: { maxBytes: value.AGIRUNNER_CACHE_BYTES, minFreeBytes: value.AGIRUNNER_DISK_FLOOR },
     catalog,

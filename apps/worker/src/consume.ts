@@ -9,6 +9,7 @@ import { AttemptState } from './attempt-state.js'
 import { accept, isNewer, parseJob } from './intake/accept.js'
 import type { Cancellations } from './intake/cancellations.js'
 import { holdLease } from './intake/lease.js'
+import { holdToLimits } from './intake/limits.js'
 import type { TaskRecord, TaskRecords } from './intake/records.js'
 import type { SecretPolicy } from './intake/secrets.js'
 import { EventWriter, finishedEvent } from './report/events.js'
@@ -18,6 +19,7 @@ import { retryDelay } from './report/retry.js'
 import { cancelWaiting } from './report/waiting.js'
 import { type AttemptOutcome, type Rooms, runTask } from './run-task.js'
 import { sleep } from './support/lifecycle.js'
+import type { LimitPolicy } from './support/limit-policy.js'
 import type { Log } from './support/log.js'
 
 export interface ConsumeOptions {
@@ -25,6 +27,7 @@ export interface ConsumeOptions {
   readonly records: TaskRecords
   readonly cancellations: Cancellations
   readonly secrets: SecretPolicy
+  readonly limits: LimitPolicy
   readonly worker: { readonly id: string; readonly host: string }
   readonly log: Log
   /** Aborts when the worker must give its tasks back. */
@@ -145,7 +148,7 @@ class Attempt {
   }
 
   async #work(): Promise<Settled> {
-    const { records, rooms, secrets } = this.#options
+    const { records, rooms, secrets, limits } = this.#options
     const record = await records.read(this.#taskId)
     try {
       this.#task = parseJob(this.#data)
@@ -153,7 +156,8 @@ class Attempt {
       const verdict = lost && (await this.#judgeLost(lost, record))
       if (verdict) return verdict
       const begun = { ...this.#begun, createdAt: this.#data.createdAt }
-      const accepted = await accept(this.#task, begun, secrets)
+      const held = holdToLimits(this.#task, this.#data.task, limits)
+      const accepted = await accept(held, begun, secrets)
       return await runTask(rooms, accepted, this.#state, this.#abort.signal, outcome =>
         this.#settle(outcome, this.#state.ran),
       )
