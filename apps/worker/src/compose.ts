@@ -34,7 +34,15 @@ import { ReleaseStack, sleep } from './support/lifecycle.js'
 import { boundByMachine } from './support/limit-policy.js'
 import { type Log, messageOf } from './support/log.js'
 import { connectRedis } from './support/redis.js'
-import { createWorkspaces, probeStrategy, StoredArtifacts, type Workspaces } from './workspace/index.js'
+import type { Strategy } from './support/strategy.js'
+import {
+  createWorkspaces,
+  probeDisks,
+  probeStrategy,
+  StoredArtifacts,
+  TaskDisks,
+  type Workspaces,
+} from './workspace/index.js'
 
 /** Redelivery of a dead worker's job after about 9 s; equal on every worker, because any of them may find it. */
 const BULLMQ = { lockDuration: 10_000, stalledInterval: 5_000, maxStalledCount: 1_000_000 }
@@ -157,7 +165,12 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
     drained: drained.signal,
   }
 
-  const capabilities = (): Capability[] => [...cage, ...networks.capabilities(), images.capability]
+  const capabilities = (): Capability[] => [
+    ...cage,
+    workspaces.capability,
+    ...networks.capabilities(),
+    images.capability,
+  ]
   for (const capability of capabilities()) log.info('capability', { ...capability })
   const status = { running: new Set<string>(), draining: false }
   const describe = () => ({
@@ -208,11 +221,13 @@ async function makeWorkspaces(
           dataDir: config.dataDir,
         })
       : { strategy: config.strategy, why: 'set by AGIRUNNER_STRATEGY' }
+  const disks = await openDisks({ config, engine, owner, strategy: probed.strategy }, release)
   const room = createWorkspaces({
     dataDir: config.dataDir,
     engine,
     owner,
     strategy: probed.strategy,
+    disks: disks.disks,
     allowPrivate: config.gitAllowPrivate,
     cache: config.cache,
     hostRoots: config.hostRoots,
@@ -226,7 +241,42 @@ async function makeWorkspaces(
   await prune().catch(error => log.warn('pruning the cache failed', { reason: messageOf(error) }))
   every(PRUNE_MS, release, log, prune)
   log.info('workspace strategy', probed)
-  return { room, ...probed }
+  return { room, ...probed, capability: disks.capability }
+}
+
+/** Disks of their own for tasks, where the worker can mount them and the engine sees them. */
+async function openDisks(
+  parts: { config: Config; engine: ContainerEngine; owner: Owner; strategy: Strategy },
+  release: ReleaseStack,
+): Promise<{ disks: TaskDisks | null; capability: Capability }> {
+  const { config, engine, owner, strategy } = parts
+  const opened = await tryDisks()
+  if (typeof opened !== 'string') {
+    release.defer('disks', () => opened.close())
+    return {
+      disks: opened,
+      capability: diskQuota('enforced', 'each task has a file system of its own', null),
+    }
+  }
+  const fix = 'run the worker as root beside the engine, with e2fsprogs and mount installed'
+  return { disks: null, capability: diskQuota('weaker', `what tasks write is only watched: ${opened}`, fix) }
+
+  async function tryDisks(): Promise<TaskDisks | string> {
+    if (config.diskQuota === 'off') return 'switched off by AGIRUNNER_DISK_QUOTA'
+    if (strategy === 'archive') return 'the engine shares no files with the worker'
+    if (process.getuid?.() !== 0) return 'the worker is not root'
+    const made = await TaskDisks.open(config.dataDir, owner.worker).catch(messageOf)
+    if (typeof made === 'string') return made
+    const image = config.catalog.get(DEFAULT_IMAGE)?.image ?? ''
+    const why = await probeDisks(engine, strategy, made, { image, owner, dataDir: config.dataDir })
+    if (why === null) return made
+    await made.close()
+    return why
+  }
+}
+
+function diskQuota(state: Capability['state'], detail: string, fix: string | null): Capability {
+  return { name: 'disk quota', state, detail, fix }
 }
 
 async function startNetworks(

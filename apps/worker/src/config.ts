@@ -74,6 +74,7 @@ const VARIABLES = {
   AGIRUNNER_PULL_IDLE_SECONDS: seconds.default(60),
   AGIRUNNER_CATALOG: z.string().startsWith('/', 'must be an absolute path').optional(),
   AGIRUNNER_STRATEGY: z.enum(['auto', ...STRATEGIES]).default('auto'),
+  AGIRUNNER_DISK_QUOTA: z.enum(['auto', 'off']).default('auto'),
   AGIRUNNER_CACHE_BYTES: size.prefault(DEFAULT_CACHE_BYTES),
   AGIRUNNER_DISK_FLOOR: size.prefault('2Gi'),
   AGIRUNNER_GIT_ALLOW_PRIVATE: boolean.prefault('no'),
@@ -119,6 +120,8 @@ export interface Config {
   /** What tasks may ask for at most, and what they get where they name nothing. */
   readonly limits: LimitPolicy
   readonly strategy: 'auto' | Strategy
+  /** Whether tasks get a disk of their own where that works. */
+  readonly diskQuota: 'auto' | 'off'
   /** What the cache of repositories and snapshots may occupy, and what must stay free beside it. */
   readonly cache: { readonly maxBytes: number; readonly minFreeBytes: number }
   /** What tasks may name by one word. */
@@ -181,6 +184,7 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
     logCeilingBytes: value.AGIRUNNER_LOG_CEILING,
     limits: limitPolicy(value),
     strategy: value.AGIRUNNER_STRATEGY,
+    diskQuota: value.AGIRUNNER_DISK_QUOTA,
     cache: { maxBytes: value.AGIRUNNER_CACHE_BYTES, minFreeBytes: value.AGIRUNNER_DISK_FLOOR },
     catalog,
     dockerConfigDir: value.DOCKER_CONFIG ?? join(homedir(), '.docker'),

@@ -4,6 +4,7 @@ import type { Changes, LogSummary, RedisNames, StepResult } from '@agirunner/con
 import type { Redis } from 'ioredis'
 import type { AttemptState } from '../attempt-state.js'
 import { commandNames } from '../execution/commands.js'
+import type { DiskRecord } from '../execution/disk-watch.js'
 import type { Exit, RunningContainer } from '../execution/running-container.js'
 import type { AcceptedTask } from '../intake/accepted-task.js'
 import type { WorkspacePlan } from '../workspace/plan.js'
@@ -21,6 +22,7 @@ export interface CapturedOutputs {
   readonly output: Output
   /** Whether the task printed more than the operator allows. */
   readonly overLogCeiling: boolean
+  readonly disk: DiskRecord
 }
 
 /** Reads the change of a workspace and writes it as a patch. */
@@ -64,7 +66,7 @@ export class Capture {
       limitBytes: task.limits.logBytes,
       ceilingBytes: options.logCeilingBytes,
       onTruncated: bytes => state.logTruncated({ limitBytes: bytes }),
-      onCeiling: () => container.stop('limit'),
+      onCeiling: () => container.stopOver('task.log_limit'),
     })
     return new Capture(options, accepted, container, state, folder, log)
   }
@@ -93,12 +95,22 @@ export class Capture {
   async seal(exit: Exit, signal: AbortSignal): Promise<CapturedOutputs> {
     this.#state.enter('capture')
     const { plan } = this.#container
+    // Before anything is read, because reading may write where the engine shares no files.
+    const disk = await this.#container.disk()
     const [logs, changes, output] = await Promise.all([
       this.#log.finish(),
       this.#accepted.task.capture.changes === 'none' ? null : this.#changes(plan, signal),
       this.#output(plan, signal),
     ])
-    return { exit, steps: this.#steps(exit), logs, changes, output, overLogCeiling: this.#log.overCeiling }
+    return {
+      exit,
+      steps: this.#steps(exit),
+      logs,
+      changes,
+      output,
+      overLogCeiling: this.#log.overCeiling,
+      disk,
+    }
   }
 
   /** Stops following, for an attempt that will not be reported. */

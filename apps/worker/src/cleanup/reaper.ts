@@ -4,6 +4,7 @@ import type { ContainerEngine } from '../engine/engine.js'
 import { keptUntil, LABELS, type Owner } from '../engine/labels.js'
 import { isAlive } from '../support/identity.js'
 import { type Log, messageOf } from '../support/log.js'
+import { reapDisk, reapDisks } from '../workspace/index.js'
 
 export interface ReaperOptions {
   readonly engine: ContainerEngine
@@ -44,6 +45,7 @@ export class Reaper {
     const volumes = await this.#reapVolumes()
     const networks = await this.#reapNetworks()
     const slots = await this.#reapSlots()
+    await this.#try(() => reapDisks(this.#options.dataDir, isAlive))
     const total = containers + volumes + networks + slots
     if (total > 0)
       this.#options.log.info('reaped what dead workers left', { containers, volumes, networks, slots })
@@ -95,7 +97,10 @@ export class Reaper {
       // A slot without an owner yet is being made.
       if (owner === null || owner.host !== this.#options.owner.host) continue
       if (this.#outlasts(name) ?? isAlive(owner.worker)) continue
-      removed += await this.#try(() => rm(join(root, name), { recursive: true, force: true }))
+      removed += await this.#try(async () => {
+        await reapDisk(this.#options.dataDir, owner.worker, name)
+        await rm(join(root, name), { recursive: true, force: true })
+      })
       this.#takenOver.delete(name)
     }
     return removed
@@ -115,7 +120,7 @@ export class Reaper {
     return await this.#options.hasHeartbeat(worker)
   }
 
-  async #try(remove: () => Promise<void>): Promise<number> {
+  async #try(remove: () => Promise<unknown>): Promise<number> {
     try {
       await remove()
       return 1

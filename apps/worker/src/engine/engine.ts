@@ -158,6 +158,10 @@ export interface ContainerEngine {
   networkInUse(name: string): Promise<boolean>
   /** Removes it when no container uses it; a network in use stays. */
   removeNetwork(name: string): Promise<void>
+  /** What a container has written to its own root, in bytes; null when the engine does not tell. The engine walks it. */
+  writtenBytes(id: string): Promise<number | null>
+  /** What is in volumes, all together, in bytes; nothing for one that is not there. The engine walks them. */
+  volumeBytes(names: readonly string[]): Promise<number>
   createVolume(volume: VolumeSpec): Promise<void>
   removeVolume(name: string): Promise<void>
   /** @returns the container's id @throws `container.create_failed`, `image.not_found`, `image.incompatible` */

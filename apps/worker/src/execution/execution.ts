@@ -7,6 +7,7 @@ import type { AcceptedTask } from '../intake/accepted-task.js'
 import type { WorkspacePlan } from '../workspace/plan.js'
 import { AttachedLog } from './attached-log.js'
 import { containerSpec, taskEnvironment } from './container-spec.js'
+import { DiskWatch } from './disk-watch.js'
 import { renderGate } from './gate.js'
 import type { Images, ReadyImage } from './images/images.js'
 import type { Verification } from './images/verification.js'
@@ -188,6 +189,16 @@ export class Execution {
         await plan.delivery.collectMarks(new AbortController().signal)
       },
     })
+    const { resources, profile } = accepted.task.environment
+    const disk = new DiskWatch({
+      engine,
+      id: made.id,
+      plan,
+      diskBytes: resources.disk,
+      outputBytes: accepted.task.limits.outputBytes,
+      writableRoot: profile === 'root',
+      onLimit: limit => supervisor.stop('limit', limit),
+    })
     return {
       id: made.id,
       name: made.name,
@@ -196,12 +207,15 @@ export class Execution {
       plan,
       exit: supervisor.exit,
       egress: () => network.egress(),
+      disk: () => disk.finish(),
       stop: cause => supervisor.stop(cause),
+      stopOver: limit => supervisor.stop('limit', limit),
       leaveNetwork: async () => {
         if (network.name !== 'none') await engine.disconnect(made.id, network.name)
         await network.release()
       },
       release: async () => {
+        await disk.stop()
         await log?.abandon()
         await engine.remove(made.id)
         // Not before: what is still in the network must not become another task's.

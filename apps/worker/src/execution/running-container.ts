@@ -1,8 +1,12 @@
 import type { ExitCause } from '@agirunner/contracts'
 import type { Releasable } from '../support/lifecycle.js'
 import type { WorkspacePlan } from '../workspace/plan.js'
+import type { DiskRecord } from './disk-watch.js'
 import type { GateMarks } from './marks.js'
 import type { Egress } from './network/networks.js'
+
+/** What a task may pass. */
+export type Limit = 'task.log_limit' | 'task.disk_full' | 'task.output_limit'
 
 /** How a container ended. */
 export interface Exit {
@@ -12,6 +16,8 @@ export interface Exit {
   readonly signal: 'SIGTERM' | 'SIGKILL' | null
   readonly oomKilled: boolean
   readonly cause: ExitCause
+  /** The first limit for which the runtime ended it; null when none was. */
+  readonly limit: Limit | null
   /** Whether it ended, or was told to end, before the task's first command or after. */
   readonly during: 'bootstrap' | 'run'
   readonly marks: GateMarks
@@ -27,6 +33,8 @@ export interface RunningContainer extends Releasable {
   readonly image: string
   readonly imageDigest: string | null
   readonly plan: WorkspacePlan
+  /** What it did to its disk; known once it has ended. Never rejects. */
+  disk(): Promise<DiskRecord>
   /** Settles once the container has ended, for whatever cause. Rejects only when the engine can't be asked any more. */
   readonly exit: Promise<Exit>
   /** What its network has seen so far. Never rejects. */
@@ -34,5 +42,7 @@ export interface RunningContainer extends Releasable {
   /** Takes it off its network for good, so that another task may have that. */
   leaveNetwork(): Promise<void>
   /** Ends it: SIGTERM, the grace, SIGKILL. Returns at once; `exit` tells the rest. */
-  stop(cause: StopCause): void
+  stop(cause: Exclude<StopCause, 'limit'>): void
+  /** Ends it at once: who passes a limit gets no time to go on with it. */
+  stopOver(limit: Limit): void
 }

@@ -2,7 +2,7 @@ import type { ContainerEngine, ContainerExit } from '../engine/engine.js'
 import { sleep } from '../support/lifecycle.js'
 import { type Bootstrap, TaskClock } from './bootstrap-watch.js'
 import { readMarks } from './marks.js'
-import type { Exit, StopCause } from './running-container.js'
+import type { Exit, Limit, StopCause } from './running-container.js'
 
 /** A cause that weighs more replaces one that weighs less: canceled, deadline, limit. */
 const WEIGHT: Readonly<Record<StopCause, number>> = { canceled: 3, deadline: 2, idle: 2, limit: 1 }
@@ -21,6 +21,7 @@ export class Supervisor {
   readonly #clock: TaskClock
   #stoppedDuring: Exit['during'] | null = null
   #cause: StopCause | null = null
+  #limit: Limit | null = null
   #signal: Exit['signal'] = null
 
   constructor(options: {
@@ -48,8 +49,10 @@ export class Supervisor {
     this.exit.catch(() => undefined)
   }
 
-  stop(cause: StopCause): void {
+  /** @param limit which one, for that cause */
+  stop(cause: StopCause, limit: Limit | null = null): void {
     if (this.#ended.signal.aborted) return
+    this.#limit ??= limit
     const first = this.#cause === null
     if (first) this.#stoppedDuring = this.#clock.during
     if (first || WEIGHT[cause] > WEIGHT[this.#cause as StopCause]) this.#cause = cause
@@ -79,7 +82,15 @@ export class Supervisor {
   ): Promise<Exit> {
     const marks = await readMarks(marksFolder)
     const cause = this.#cause ?? (late ? 'deadline' : 'exited')
-    return { code: ended.exitCode, signal: this.#signal, oomKilled: ended.oomKilled, cause, during, marks }
+    return {
+      code: ended.exitCode,
+      signal: this.#signal,
+      oomKilled: ended.oomKilled,
+      cause,
+      limit: this.#limit,
+      during,
+      marks,
+    }
   }
 
   async #terminate(): Promise<void> {

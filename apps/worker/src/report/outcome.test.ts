@@ -1,6 +1,7 @@
 import { parseTask, TaskFailure, type TaskInput } from '@agirunner/contracts'
 import { describe, expect, it } from '@jest/globals'
 import type { CapturedOutputs } from '../capture/capture.js'
+import { UNSEEN_DISK } from '../execution/disk-watch.js'
 import { parseMarks } from '../execution/marks.js'
 import { asTaskFailure, judge, statusOf } from './outcome.js'
 import { retryDelay } from './retry.js'
@@ -15,6 +16,7 @@ const outputs = (
     signal: null,
     oomKilled: false,
     cause: 'exited',
+    limit: null,
     during: 'run',
     marks: parseMarks('g\n'),
     ...exit,
@@ -24,6 +26,7 @@ const outputs = (
   changes: null,
   output: { value: null, failure: null },
   overLogCeiling: false,
+  disk: UNSEEN_DISK,
   ...more,
 })
 
@@ -40,6 +43,28 @@ describe('judge', () => {
     ['a gate that was not passed', { code: 127, marks: parseMarks('') }, 'image.incompatible'],
   ] as const)('%s', (_what, exit, code) => {
     expect(judge(task(), outputs(exit))?.code ?? null).toBe(code)
+  })
+
+  it.each([
+    ['a full disk and a failure', { code: 1 }, { wasFull: true }, 'task.disk_full'],
+    ['a full disk and a success', { code: 0 }, { wasFull: true }, null],
+    [
+      'out of memory outweighs a full disk',
+      { code: 137, oomKilled: true },
+      { wasFull: true },
+      'task.out_of_memory',
+    ],
+    ['too much output at the end', { code: 0 }, { over: 'task.output_limit' }, 'task.output_limit'],
+    [
+      'the limit that it was killed for',
+      { code: 137, cause: 'limit', limit: 'task.disk_full' },
+      { over: 'task.disk_full' },
+      'task.disk_full',
+    ],
+    ['a deadline outweighs a limit', { cause: 'deadline' }, { over: 'task.output_limit' }, 'task.timeout'],
+  ] as const)('%s', (_what, exit, disk, code) => {
+    const found = judge(task(), outputs(exit, { disk: { ...UNSEEN_DISK, ...disk } }))
+    expect(found?.code ?? null).toBe(code)
   })
 
   it('puts the log ceiling before the exit, and the output after it', () => {

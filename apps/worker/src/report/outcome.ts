@@ -7,6 +7,7 @@ import {
   TaskFailure,
 } from '@agirunner/contracts'
 import type { CapturedOutputs } from '../capture/capture.js'
+import type { Limit } from '../execution/running-container.js'
 import { bootstrapFailure } from './bootstrap-failure.js'
 
 /**
@@ -20,7 +21,8 @@ export function judge(task: Task, outputs: CapturedOutputs): TaskFailure | null 
   if (exit.cause === 'deadline' && exit.during === 'bootstrap') return bootstrapFailure(task, exit)
   if (exit.cause === 'deadline')
     return inRun('task.timeout', `the task ran longer than limits.timeout, ${task.limits.timeout} s`)
-  if (outputs.overLogCeiling) return inRun('task.log_limit', 'the task printed more than the operator allows')
+  const limit = outputs.overLogCeiling ? 'task.log_limit' : (exit.limit ?? outputs.disk.over)
+  if (limit) return inRun(limit, passed(limit, task))
   const gate = judgeGate(outputs)
   if (gate) return gate
   if (exit.code !== 0 && exit.oomKilled) {
@@ -30,12 +32,27 @@ export function judge(task: Task, outputs: CapturedOutputs): TaskFailure | null 
     )
   }
   if (exit.code !== 0 && exit.during === 'bootstrap') return bootstrapFailure(task, exit)
+  if (exit.code !== 0 && outputs.disk.wasFull) {
+    const why = `the task filled its disk of ${task.environment.resources.disk} bytes, and ended with exit code ${exit.code}`
+    return inRun('task.disk_full', why)
+  }
   if (exit.code !== 0) {
     const failed = steps.find(step => step.exitCode !== null && step.exitCode !== 0)
     const what = failed ? `step "${failed.name}"` : 'the command'
     return inRun('task.exit_nonzero', `${what} ended with exit code ${exit.code}${explain(exit.code)}`)
   }
   return output.failure
+}
+
+function passed(limit: Limit, { environment, limits }: Task): string {
+  switch (limit) {
+    case 'task.log_limit':
+      return 'the task printed more than the operator allows'
+    case 'task.disk_full':
+      return `the task wrote more than environment.resources.disk, ${environment.resources.disk} bytes`
+    case 'task.output_limit':
+      return `the task left more in output than limits.outputBytes, ${limits.outputBytes} bytes`
+  }
 }
 
 function judgeGate({ exit }: CapturedOutputs): TaskFailure | null {

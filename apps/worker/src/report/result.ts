@@ -100,7 +100,7 @@ export function buildResult(options: {
       pidsPeak: null,
       networkRxBytes: reached.egress.traffic?.rxBytes ?? null,
       networkTxBytes: reached.egress.traffic?.txBytes ?? null,
-      diskBytes: null,
+      diskBytes: outputs?.disk.bytes ?? null,
     },
     timings,
     egressDenied: [...reached.egress.denied],

@@ -8,6 +8,7 @@ const room = createWorkspaces({
   engine: volumeEngine(),
   owner: { worker: newWorkerId(), host: hostId(), stack: 'test' },
   strategy: 'copy',
+  disks: null,
   allowPrivate: true,
   hostRoots: [],
   earlier: NOTHING_EARLIER,

@@ -48,6 +48,7 @@ function open({ limits, allowPrivate }: Prepare): Workspaces {
     engine,
     owner,
     strategy: 'copy',
+    disks: null,
     allowPrivate,
     limits,
     cache: { maxBytes: 2 ** 40, minFreeBytes: 0 },

@@ -87,6 +87,7 @@ export class WorkspaceFixture {
       engine: options.engine ?? (strategy === 'archive' ? realEngine : this.engine),
       owner: { worker: newWorkerId(), host: hostId(), stack: this.#stack },
       strategy,
+      disks: null,
       allowPrivate,
       hostRoots,
       earlier,

@@ -23,7 +23,8 @@ export async function makeLayers(
   signal: AbortSignal,
 ): Promise<RepositoryLayers> {
   if (strategy === 'copy') return await copySnapshot(slot, lower, signal)
-  const [upper, work] = [join(slot.root, 'upper'), join(slot.root, 'work')]
+  const writable = slot.disk?.folder ?? slot.root
+  const [upper, work] = [join(writable, 'upper'), join(writable, 'work')]
   mkdirSync(upper, { mode: 0o755 })
   // The owner of the whole is the owner of the upper's root; without it git inside speaks of dubious ownership.
   if (isRoot()) chownSync(upper, owner.uid, owner.gid)
@@ -33,7 +34,7 @@ export async function makeLayers(
 }
 
 async function copySnapshot(slot: Slot, lower: string, signal: AbortSignal): Promise<RepositoryLayers> {
-  const copy = join(slot.root, 'repo')
+  const copy = join(slot.disk?.folder ?? slot.root, 'repo')
   try {
     await run('cp', ['-a', '--reflink=auto', '--', lower, copy], { signal })
   } catch (error) {

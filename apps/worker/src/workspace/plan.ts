@@ -1,5 +1,6 @@
 import type { Skipped } from '@agirunner/contracts'
 import type { Releasable } from '../support/lifecycle.js'
+import type { TaskDisk } from './disk/task-disks.js'
 
 export { STRATEGIES, type Strategy } from '../support/strategy.js'
 
@@ -30,6 +31,8 @@ export interface Slot {
   readonly log: string
   /** Holds the gate's script; read-only in the container. */
   readonly gate: string
+  /** What the task may use of the disk, as a file system of its own that all it writes lies on; null where there is none. */
+  readonly disk: TaskDisk | null
 }
 
 /** What the workspace's repository started from. */

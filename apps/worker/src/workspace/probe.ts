@@ -5,11 +5,11 @@ import type { ContainerEngine, ContainerSpec } from '../engine/engine.js'
 import { labelsOf, type Owner } from '../engine/labels.js'
 import { whyNoPrivateMounts } from './children/private-mounts.js'
 import { makeDelivery } from './delivery.js'
+import type { TaskDisks } from './disk/task-disks.js'
 import { HELPER } from './helper-container.js'
 import { isMountable, makeLayers } from './layers.js'
 import { type Delivery, type MountSource, type Slot, STRATEGIES, type Strategy } from './plan.js'
-import { removeTree } from './remove-tree.js'
-import { type FileOwner, isRoot, makeSlot, ownerFor } from './slots.js'
+import { type FileOwner, isRoot, makeSlot, ownerFor, removeSlot } from './slots.js'
 
 export interface ProbeOptions {
   /** An image with `/bin/sh` and coreutils. */
@@ -19,6 +19,7 @@ export interface ProbeOptions {
 }
 
 const PROBE_MS = 30_000
+const PROBE_BYTES = 2 ** 20
 /** Reads what the worker wrote, and moves a folder of it: EXDEV in an overlay without redirect_dir. */
 const SCRIPT = 'cd /workspace/repo && read -r line <folder/file && mv folder moved && echo "$line" >answer'
 
@@ -41,6 +42,24 @@ export async function probeStrategy(
     failed.push(`no ${strategy}: ${why}`)
   }
   return { strategy: 'archive', why: `nothing could be tried; ${failed.join('; ')}` }
+}
+
+/**
+ * Finds out whether a container here can write to a disk that the worker mounts for it.
+ *
+ * @returns null when it can, else why not
+ */
+export async function probeDisks(
+  engine: ContainerEngine,
+  strategy: Strategy,
+  disks: TaskDisks,
+  options: ProbeOptions,
+): Promise<string | null> {
+  try {
+    return await tryStrategy(strategy, engine, options, disks)
+  } catch (error) {
+    return (error as Error).message.trim()
+  }
 }
 
 const WORKS: Readonly<Record<Strategy, string>> = {
@@ -77,9 +96,10 @@ async function tryStrategy(
   strategy: Strategy,
   engine: ContainerEngine,
   { image, owner: worker, dataDir }: ProbeOptions,
+  disks: TaskDisks | null = null,
 ): Promise<string | null> {
   const owner = ownerFor('user')
-  const slot = await makeSlot(dataDir, worker, owner)
+  const slot = await makeSlot(dataDir, worker, owner, disks && { from: disks, bytes: PROBE_BYTES })
   const signal = AbortSignal.timeout(PROBE_MS)
   const made: { delivery?: Delivery; id?: string } = {}
   try {
@@ -100,7 +120,7 @@ async function tryStrategy(
   } finally {
     if (made.id !== undefined) await engine.remove(made.id)
     await made.delivery?.release()
-    await removeTree(slot.root)
+    await removeSlot(slot)
   }
 }
 

@@ -3,6 +3,7 @@ import { chownSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Owner } from '../engine/labels.js'
 import { processStart } from '../support/identity.js'
+import type { TaskDisk, TaskDisks } from './disk/task-disks.js'
 import type { Slot } from './plan.js'
 import { removeTree } from './remove-tree.js'
 
@@ -35,32 +36,48 @@ export function isRoot(): boolean {
  * worker's and only readable. Without leaving the thread: a dozen calls of some ten microseconds each, where every trip
  * through the pool of threads costs as much as all of them.
  */
-export async function makeSlot(dataDir: string, worker: Owner, owner: FileOwner): Promise<Slot> {
+export async function makeSlot(
+  dataDir: string,
+  worker: Owner,
+  owner: FileOwner,
+  disks: { readonly from: TaskDisks; readonly bytes: number } | null = null,
+): Promise<Slot> {
   const id = randomUUID()
   const root = join(dataDir, 'slots', id)
-  const slot: Slot = {
-    id,
-    root,
-    context: join(root, 'context'),
-    output: join(root, 'output'),
-    home: join(root, 'home'),
-    log: join(root, 'log'),
-    gate: join(root, 'gate'),
-  }
   mkdirSync(join(dataDir, 'slots'), { recursive: true, mode: 0o711 })
+  let disk: TaskDisk | null = null
   try {
     mkdirSync(root, { mode: 0o700 })
     writeFileSync(join(root, 'owner.json'), JSON.stringify(describeOwner(worker)), { mode: 0o600 })
+    if (disks) disk = await disks.from.make(id, join(root, 'disk.img'), disks.bytes)
+    const writable = disk?.folder ?? root
+    const slot: Slot = {
+      id,
+      root,
+      context: join(root, 'context'),
+      output: join(writable, 'output'),
+      home: join(writable, 'home'),
+      log: join(writable, 'log'),
+      gate: join(root, 'gate'),
+      disk,
+    }
     mkdirSync(slot.context, { mode: 0o755 })
     mkdirSync(slot.gate, { mode: 0o755 })
     makeOwned(slot.output, 0o755, owner)
     makeOwned(slot.home, 0o700, owner)
     makeOwned(slot.log, 0o700, owner)
+    return slot
   } catch (error) {
+    await disk?.release()
     await removeTree(root)
     throw error
   }
-  return slot
+}
+
+/** Takes a slot away that nothing mounts any more. */
+export async function removeSlot({ root, disk }: Slot): Promise<void> {
+  await disk?.release()
+  await removeTree(root)
 }
 
 /** Enough for a reaper to tell whether the worker lives: pids are used again, a pid and its start are not. */

@@ -9,14 +9,14 @@ import { sweepLocks } from '../support/file-lock.js'
 import type { HostRoot } from '../support/host-roots.js'
 import { CacheKeeper, type CacheStatus } from './cache-keeper.js'
 import { makeDelivery } from './delivery.js'
+import type { TaskDisks } from './disk/task-disks.js'
 import { diskFull, isDiskFull } from './disk-full.js'
 import { personalize, placeFiles, placingsOf, writeContext } from './files.js'
 import { isMountable, makeLayers } from './layers.js'
 import type { Delivery, Slot, Strategy, WorkspacePlan } from './plan.js'
 import { GIT_LIMITS, type GitLimits, Remotes } from './remotes.js'
-import { removeTree } from './remove-tree.js'
 import { Repositories } from './repositories.js'
-import { makeSlot, ownerFor } from './slots.js'
+import { type FileOwner, makeSlot, ownerFor, removeSlot } from './slots.js'
 import { Snapshots } from './snapshots.js'
 import { ArtifactSeeds } from './sources/artifacts.js'
 import type { EarlierArtifacts } from './sources/earlier-artifacts.js'
@@ -31,6 +31,8 @@ export interface WorkspacesOptions {
   readonly owner: Owner
   /** As `probeStrategy` found it, or forced. */
   readonly strategy: Strategy
+  /** Gives each task a disk of its own; null where the worker can't, and something else has to watch what is written. */
+  readonly disks: TaskDisks | null
   /** Whether git hosts may be loopback, private or link-local. */
   readonly allowPrivate: boolean
   /** What the cache may occupy, and what must stay free beside it. */
@@ -109,9 +111,8 @@ class WorkspaceRoom implements Workspaces {
 
   async prepare(accepted: AcceptedTask, { signal, progress }: PrepareOptions): Promise<WorkspacePlan> {
     signal.throwIfAborted()
-    const { dataDir, owner: worker } = this.#options
     const owner = ownerFor(accepted.task.environment.profile)
-    const slot = await makeSlot(dataDir, worker, owner)
+    const slot = await this.#slotFor(accepted, owner)
     const made: Made = {}
     const release = () => releaseAll(slot, made)
     try {
@@ -119,11 +120,30 @@ class WorkspaceRoom implements Workspaces {
       made.lower = sourced.lower
       const { base, compareWith, readOnly, notes, leftOut } = sourced
       const furnished = await this.#furnish(accepted, slot, sourced, made, signal)
+      await slot.disk?.begin()
       return { slot, base, compareWith, readOnly, notes, leftOut, owner, release, ...furnished }
     } catch (error) {
+      const onItsDisk = isDiskFull(error) && (await slot.disk?.usage().catch(() => null))?.full === true
       await release().catch(() => undefined)
       signal.throwIfAborted()
-      throw inPhase(error)
+      throw inPhase(onItsDisk ? tooLarge(accepted, error) : error)
+    }
+  }
+
+  /** The room for what the task may write is taken at once: a task that began would be the wrong one to lack it. */
+  async #slotFor({ task }: AcceptedTask, owner: FileOwner): Promise<Slot> {
+    const { dataDir, owner: worker, disks } = this.#options
+    const bytes = task.environment.resources.disk
+    const make = () => makeSlot(dataDir, worker, owner, disks && { from: disks, bytes })
+    try {
+      return await make()
+    } catch (error) {
+      if (!isDiskFull(error)) throw inPhase(error)
+      // What nobody uses gives way to a task.
+      await this.#keeper.prune()
+      return await make().catch(again => {
+        throw inPhase(again)
+      })
     }
   }
 
@@ -173,6 +193,12 @@ class WorkspaceRoom implements Workspaces {
   }
 }
 
+function tooLarge({ task }: AcceptedTask, cause: unknown): TaskFailure {
+  const { disk } = task.environment.resources
+  const message = `the workspace does not fit on the task's disk of ${disk} bytes`
+  return new TaskFailure('workspace.too_large', message, { hint: 'raise environment.resources.disk', cause })
+}
+
 /** What a workspace holds beside its slot, as far as it was made. */
 interface Made {
   lower?: Lower
@@ -182,7 +208,7 @@ interface Made {
 /** What the engine has first: a mounted layer must not lose its files. */
 async function releaseAll(slot: Slot, { delivery, lower }: Made): Promise<void> {
   await delivery?.release()
-  await removeTree(slot.root)
+  await removeSlot(slot)
   await lower?.unpin()
 }
 

@@ -19,7 +19,6 @@ const OUR_NAME = /^agirunner-[A-Za-z0-9][A-Za-z0-9_.-]{0,200}$/
 const CGROUP = /^\/?agirunner[A-Za-z0-9_.-]*(\/[A-Za-z0-9_][A-Za-z0-9_.-]*)*$/
 /** Where in a container nothing may be mounted: what the engine and the kernel put there themselves. */
 const RESERVED = /^\/(proc|sys|dev|etc|bin|sbin|lib|lib32|lib64|libx32|usr|boot)(\/|$)/
-const TMPFS_TARGETS = ['/tmp', '/run', '/var/tmp'] as const
 const TMPFS_OPTIONS = /^rw,(exec|noexec),nosuid,nodev,(mode=[0-7]{3,4},)?size=[1-9]\d{0,15}$/
 /** A page: tmpfs and /dev/shm take less than that for "no limit" or for a size of their own. */
 const MIN_BYTES = 4096
@@ -31,6 +30,9 @@ const positive = z.number().int().safe().positive()
 const isAbsolute = (path: string) => path.startsWith('/') && posix.normalize(path) === path && path !== '/'
 const isBelow = (root: string, path: string) =>
   isAbsolute(path) && path.startsWith(`${posix.join(root, '/')}`) && !path.endsWith('/')
+
+/** Also where an image declares a volume: an empty folder hides what the image has there and gives nothing. */
+const isTmpfsTarget = (path: string) => isAbsolute(path) && !/^\/(proc|sys|dev)(\/|$)/.test(path)
 
 function mountsOf({ bindRoots }: Allowed) {
   const target = z
@@ -83,7 +85,7 @@ function hostConfigOf(allowed: Allowed) {
       z.strictObject({ Name: z.literal('nofile'), Soft: z.literal(4096), Hard: z.literal(4096) }),
       z.strictObject({ Name: z.literal('core'), Soft: z.literal(0), Hard: z.literal(0) }),
     ]),
-    Tmpfs: z.partialRecord(z.enum(TMPFS_TARGETS), z.string().regex(TMPFS_OPTIONS)),
+    Tmpfs: z.record(z.string().refine(isTmpfsTarget), z.string().regex(TMPFS_OPTIONS)),
     Mounts: mountsOf(allowed),
     Runtime: z.enum([...allowed.runtimes] as [string, ...string[]]).optional(),
     CgroupParent: z.string().regex(CGROUP).optional(),

@@ -173,6 +173,21 @@ class DockerEngine implements ContainerEngine {
     }
   }
 
+  async writtenBytes(id: string): Promise<number | null> {
+    const found = await this.#call('engine.unavailable', `measure container ${id.slice(0, 12)}`, () =>
+      this.#docker.getContainer(id).inspect({ size: true } as object),
+    )
+    return (found as { SizeRw?: number }).SizeRw ?? null
+  }
+
+  async volumeBytes(names: readonly string[]): Promise<number> {
+    const { Volumes: volumes } = (await this.#call('engine.unavailable', 'measure volumes', () =>
+      this.#docker.df(),
+    )) as { Volumes?: { Name: string; UsageData?: { Size: number } | null }[] | null }
+    const known = (volumes ?? []).filter(({ Name }) => names.includes(Name))
+    return known.reduce((sum, { UsageData }) => sum + Math.max(0, UsageData?.Size ?? 0), 0)
+  }
+
   async createVolume(volume: VolumeSpec): Promise<void> {
     await this.#call('container.create_failed', `make volume ${volume.name}`, () =>
       this.#docker.createVolume({

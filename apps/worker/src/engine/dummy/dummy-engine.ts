@@ -87,6 +87,14 @@ export class DummyEngine implements ContainerEngine {
     return Promise.resolve()
   }
 
+  writtenBytes(): Promise<number | null> {
+    return Promise.resolve(null)
+  }
+
+  volumeBytes(): Promise<number> {
+    return Promise.resolve(0)
+  }
+
   createVolume(volume: VolumeSpec): Promise<void> {
     this.volumesByName.set(volume.name, volume)
     return Promise.resolve()

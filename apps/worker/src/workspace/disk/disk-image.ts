@@ -1,0 +1,72 @@
+import { execFile } from 'node:child_process'
+import { mkdir, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import { sleep } from '../../support/lifecycle.js'
+
+const run = promisify(execFile)
+
+const BLOCK = 4096
+/** As mkfs.ext4 has it: a tree of small files runs out of both at about the same time. */
+const BYTES_PER_INODE = 16_384
+const MIN_INODES = 4096
+const INODE_BYTES = 256
+/** Superblocks, bitmaps and descriptors, for any size and per byte. */
+const FIXED_BYTES = 3 * 2 ** 20
+const PER_BYTE = 0.01
+
+/** No journal, because nothing of it outlives a crash; nothing reserved, because no root shares it. */
+const MKFS = ['-q', '-F', '-m', '0', '-b', String(BLOCK), '-I', String(INODE_BYTES)]
+const FEATURES = ['-O', '^has_journal,^resize_inode', '-E', 'lazy_itable_init=1,nodiscard']
+const MOUNT = 'loop,nosuid,nodev,noatime,noinit_itable'
+const UNMOUNT_TRIES = 20
+const UNMOUNT_MS = 50
+
+/**
+ * Makes a file that holds an empty ext4 of at least `bytes` for files. All of it is allocated: a sparse one on a full
+ * host would lose data without anybody hearing of it.
+ *
+ * @throws Error (`ENOSPC` or what mkfs says); then no file is left
+ */
+export async function makeDiskImage(file: string, bytes: number): Promise<void> {
+  const inodes = Math.max(MIN_INODES, Math.ceil(bytes / BYTES_PER_INODE))
+  const size = Math.ceil(bytes * (1 + PER_BYTE) + inodes * INODE_BYTES + FIXED_BYTES)
+  try {
+    await run('fallocate', ['-l', String(Math.ceil(size / BLOCK) * BLOCK), file])
+    await run('mkfs.ext4', [...MKFS, ...FEATURES, '-N', String(inodes), file])
+  } catch (error) {
+    await rm(file, { force: true })
+    throw error
+  }
+}
+
+/** Mounts an image on a folder that it makes. @throws Error; then nothing is mounted and there is no such folder */
+export async function mountDisk(file: string, point: string): Promise<void> {
+  await mkdir(point, { mode: 0o755 })
+  try {
+    await run('mount', ['-t', 'ext4', '-o', MOUNT, file, point])
+    await rm(join(point, 'lost+found'), { recursive: true, force: true })
+  } catch (error) {
+    await unmountDisk(point).catch(() => undefined)
+    await rm(point, { recursive: true, force: true }).catch(() => undefined)
+    throw error
+  }
+}
+
+/**
+ * Unmounts what is mounted on a folder; with that its loop device goes too. What still holds it for a moment, such as a
+ * container on its way out, is waited for, and then left to itself.
+ */
+export async function unmountDisk(point: string): Promise<void> {
+  for (let tries = 1; ; tries += 1) {
+    try {
+      await run('umount', [...(tries > UNMOUNT_TRIES ? ['-l'] : []), point])
+      return
+    } catch (error) {
+      const { message } = error as Error
+      if (/not mounted|no mount point specified|not found/i.test(message)) return
+      if (!/busy/i.test(message)) throw error
+      await sleep(UNMOUNT_MS)
+    }
+  }
+}
