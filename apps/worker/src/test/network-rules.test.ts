@@ -151,6 +151,16 @@ describe('a network', () => {
     await left.end()
   })
 
+  test('that is still in use at the end keeps its rules', async () => {
+    const ending = await NetworkFixture.create()
+    const left = await ending.neighbour(HOSTS, 'sleep 60')
+    await ending.networks.close()
+    expect(await jumpsOf(ending)).not.toEqual([])
+    expect(await reachFrom(left.id)).not.toContain(SECRET)
+    await realEngine.remove(left.id)
+    expect(await ending.close()).toEqual([])
+  })
+
   test('that somebody removed is made anew', async () => {
     const first = await fixture.networks.acquire(taskWith(HOSTS), () => undefined)
     await first.release()

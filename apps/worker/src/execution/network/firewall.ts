@@ -7,6 +7,7 @@ import { type RuleInput, type RuleSet, rulesV4, rulesV6 } from './rules.js'
 /** Where our chains are entered from: before all rules of others. */
 const HOOKS_V4 = ['INPUT', ENGINE_CHAIN, 'FORWARD']
 const HOOKS_V6 = ['INPUT', 'FORWARD']
+const MAX_WRITES = 5
 const CHAINS = ['IN', 'FWD', 'TO'] as const
 /** Precedes the host and the worker in the comment of each jump, by which a reaper knows whose it is. */
 const MARK = 'agirunner:'
@@ -114,9 +115,16 @@ export class Firewall {
     })
   }
 
-  async #write({ table, hooks, v6 }: Table): Promise<void> {
-    const input = this.#input
-    if (input === null) return
+  /** Others change the same table, and may put a rule before ours just after they were written. */
+  async #write(table: Table): Promise<void> {
+    for (let tries = 0; tries < MAX_WRITES; tries += 1) {
+      if (this.#input === null || (await this.#writeOnce(table, this.#input))) return
+    }
+    throw new Error('another program puts its rules before those of task networks, again and again')
+  }
+
+  /** @returns whether they were in force afterwards */
+  async #writeOnce({ table, hooks, v6 }: Table, input: Omit<RuleInput, 'prefix'>): Promise<boolean> {
     const prefix = bridgePrefix(this.#tag)
     const rules: RuleSet = v6 ? rulesV6() : rulesV4({ ...input, prefix })
     const before = await table.list()
@@ -127,8 +135,7 @@ export class Firewall {
     ])
     const after = await table.list()
     this.#written.set(table, chainsOf(after, this.#tag))
-    if (!this.#isInForce(after, { table, hooks, v6 }))
-      throw new Error('the rules were written and are not there')
+    return this.#isInForce(after, { table, hooks, v6 })
   }
 
   /** The jumps of one hook are brought to its front. */

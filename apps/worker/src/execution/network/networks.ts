@@ -162,10 +162,11 @@ export class Networks {
   }
 
   async close(): Promise<void> {
-    // The rules go last: no network may outlive them.
     await this.#enforcement?.endProxy()
-    await this.#pool.close()
-    await this.#enforcement?.removeRules()
+    const left = await this.#pool.close()
+    // No network outlives its rules: with one that is still in use they stay, until a reaper clears both away.
+    if (left.length === 0) await this.#enforcement?.removeRules()
+    else this.#options.log.warn('networks are still in use', { networks: left.map(({ name }) => name) })
   }
 
   /** A network of each kind shows that the engine's bridges are on this machine; it waits for the first task then. */

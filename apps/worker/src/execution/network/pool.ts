@@ -56,10 +56,14 @@ export class NetworkPool {
     this.#idle.push(network)
   }
 
-  async close(): Promise<void> {
+  /** @returns networks that are still there, because a container is in them */
+  async close(): Promise<PooledNetwork[]> {
     this.#idle.length = 0
-    for (const network of this.#all) await this.#engine.removeNetwork(network.name)
-    this.#all.clear()
+    for (const network of this.#all) {
+      await this.#engine.removeNetwork(network.name)
+      if (!(await isOnThisMachine(network))) this.#all.delete(network)
+    }
+    return [...this.#all]
   }
 
   async #make(kind: Kind): Promise<PooledNetwork> {
@@ -89,17 +93,20 @@ export class NetworkPool {
   /** Rules and proxies are of use only where the engine's bridges are. */
   async #keep(network: PooledNetwork): Promise<PooledNetwork> {
     this.#all.add(network)
-    try {
-      await access(`/sys/class/net/${network.bridge}`)
-      return network
-    } catch {
-      this.#all.delete(network)
-      await this.#engine.removeNetwork(network.name)
-      throw new TaskFailure(
-        'environment.unsupported',
-        "the engine's networks are not on this machine, so no rule of this worker holds for them",
-        { hint: "run the worker in the network of the engine's machine, or use network mode none" },
-      )
-    }
+    if (await isOnThisMachine(network)) return network
+    this.#all.delete(network)
+    await this.#engine.removeNetwork(network.name)
+    throw new TaskFailure(
+      'environment.unsupported',
+      "the engine's networks are not on this machine, so no rule of this worker holds for them",
+      { hint: "run the worker in the network of the engine's machine, or use network mode none" },
+    )
   }
+}
+
+function isOnThisMachine({ bridge }: PooledNetwork): Promise<boolean> {
+  return access(`/sys/class/net/${bridge}`).then(
+    () => true,
+    () => false,
+  )
 }

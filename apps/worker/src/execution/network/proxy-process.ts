@@ -108,7 +108,7 @@ export class ProxyProcess {
   #die(why: string): void {
     const expected = this.#closed
     this.#closed = true
-    for (const waiting of [...this.#waiting.values()]) waiting.reject(gone(why))
+    for (const waiting of this.#waiting.values()) waiting.reject(gone(why))
     if (!expected) this.#events.onDeath(why)
   }
 }

@@ -153,7 +153,7 @@ describe('requests for what the task names', () => {
   it('let a server speak first, and an upgraded connection speak both ways', async () => {
     const greeter = createServer(socket => {
       socket.write('SSH-2.0-hello\r\n')
-      socket.on('data', data => socket.write(`got ${data}`))
+      socket.on('data', data => socket.write(`got ${data.toString()}`))
     })
     const greeterPort = await listen(greeter, SERVER)
     proxy.bind([`good.example:${greeterPort}`])
