@@ -16,6 +16,8 @@ import { Reaper } from './cleanup/reaper.js'
 import { sweepArtifacts } from './cleanup/retention.js'
 import type { Config } from './config.js'
 import { type ConsumeOptions, cancelWaiting, consume } from './consume.js'
+import { openTaskGroups } from './engine/cgroup/open.js'
+import type { TaskGroups } from './engine/cgroup/task-groups.js'
 import { dockerEngine } from './engine/docker/docker-engine.js'
 import type { ContainerEngine, EngineInfo } from './engine/engine.js'
 import type { Owner } from './engine/labels.js'
@@ -82,10 +84,12 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
   const workspaces = await makeWorkspaces({ config, engine, owner, records, log }, release)
   const changes = createChangesCapture()
   release.defer('changes capture', () => changes.close())
+  const grouping = await openTaskGroups({ info, owner, host: config.engine.host })
   const execution = new Execution({
     engine,
     info,
     owner,
+    groups: grouping.groups,
     allowRootProfile: config.allowRootProfile,
     beforeRun: async accepted => {
       await records.markRan(accepted.task.taskId, accepted.fence, accepted.attempt)
@@ -130,14 +134,14 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
     drained: drained.signal,
   }
 
-  const capabilities: readonly Capability[] = []
+  const capabilities: readonly Capability[] = [grouping.capability]
   for (const capability of capabilities) log.info('capability', { ...capability })
   const status = { running: new Set<string>(), draining: false }
   const describe = () => ({ ...workerRecord(config, owner, info, workspaces, status), capabilities })
   const heartbeat = release.own(await startHeartbeat({ redis, names, log, describe }), 'heartbeat')
   await cancellations.start(names)
   release.defer('open network', () => engine.removeNetwork(OPEN_NETWORK))
-  await startReaper({ engine, owner, config, log, redis, names }, release)
+  await startReaper({ engine, owner, groups: grouping.groups, config, log, redis, names }, release)
   const worker = startConsuming(config, redis, consumeOptions, status, log)
   release.defer('consumer', () => worker.close(true))
   log.info('worker ready', {
@@ -224,13 +228,22 @@ function workerRecord(
 const STARTED_AT = new Date().toISOString()
 
 async function startReaper(
-  parts: { engine: ContainerEngine; owner: Owner; config: Config; log: Log; redis: Redis; names: RedisNames },
+  parts: {
+    engine: ContainerEngine
+    owner: Owner
+    groups: TaskGroups | null
+    config: Config
+    log: Log
+    redis: Redis
+    names: RedisNames
+  },
   release: ReleaseStack,
 ): Promise<void> {
-  const { engine, owner, config, log, redis, names } = parts
+  const { engine, owner, groups, config, log, redis, names } = parts
   const reaper = new Reaper({
     engine,
     owner,
+    reapGroups: () => groups?.reap() ?? Promise.resolve(0),
     dataDir: config.dataDir,
     log,
     hasHeartbeat: async id => (await redis.exists(names.worker(id))) === 1,

@@ -8,6 +8,8 @@ import { type Log, messageOf } from '../support/log.js'
 export interface ReaperOptions {
   readonly engine: ContainerEngine
   readonly owner: Owner
+  /** Removes control groups of dead workers, whose containers are gone. @returns how many */
+  readonly reapGroups?: () => Promise<number>
   readonly dataDir: string
   readonly log: Log
   /** Whether a worker of our stack still renews its heartbeat. */
@@ -33,8 +35,10 @@ export class Reaper {
     const containers = await this.#reapContainers()
     const volumes = await this.#reapVolumes()
     const slots = await this.#reapSlots()
-    const total = containers + volumes + slots
-    if (total > 0) this.#options.log.info('reaped what dead workers left', { containers, volumes, slots })
+    const groups = (await this.#options.reapGroups?.()) ?? 0
+    const total = containers + volumes + slots + groups
+    if (total > 0)
+      this.#options.log.info('reaped what dead workers left', { containers, volumes, slots, groups })
     return total
   }
 

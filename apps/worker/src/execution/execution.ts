@@ -1,10 +1,12 @@
 import { chown, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { AttemptState } from '../attempt-state.js'
+import type { TaskGroups } from '../engine/cgroup/task-groups.js'
 import type { ContainerEngine, EngineInfo } from '../engine/engine.js'
 import { LABELS, type Owner } from '../engine/labels.js'
 import type { AcceptedTask } from '../intake/accepted-task.js'
 import type { WorkspacePlan } from '../workspace/plan.js'
+import { Accounting } from './accounting.js'
 import { AttachedLog } from './attached-log.js'
 import { containerSpec, OPEN_NETWORK, taskEnvironment } from './container-spec.js'
 import { renderGate } from './gate.js'
@@ -18,6 +20,8 @@ export interface ExecutionOptions {
   readonly engine: ContainerEngine
   readonly info: EngineInfo
   readonly owner: Owner
+  /** Null where this worker can't make control groups of its own. */
+  readonly groups: TaskGroups | null
   readonly allowRootProfile: boolean
   /** Called just before the task's first command: from here on the attempt counts. Rejects when it must not run. */
   readonly beforeRun: (accepted: AcceptedTask) => Promise<void>
@@ -59,14 +63,21 @@ export class Execution {
     const border = plan.delivery.shared ? null : newBorder()
     await this.#writeGate(accepted, plan, border)
     await plan.delivery.send({ image: image.info.id, signal, progress: data => state.progress(data) })
-    const spec = containerSpec(accepted, plan, {
-      owner,
-      engine: info,
-      image: image.info,
-      reference: image.reference,
-    })
     signal.throwIfAborted()
-    const id = await this.#create(spec)
+    const accounting = await Accounting.prepare(engine, this.#options.groups, task, plan.slot.id)
+    const spec = {
+      ...containerSpec(accepted, plan, {
+        owner,
+        engine: info,
+        image: image.info,
+        reference: image.reference,
+      }),
+      ...accounting.spec,
+    }
+    const id = await this.#create(spec).catch(async error => {
+      await accounting.release()
+      throw error
+    })
     let log: AttachedLog | null = null
     try {
       signal.throwIfAborted()
@@ -78,10 +89,11 @@ export class Execution {
     } catch (error) {
       await log?.abandon()
       await engine.remove(id)
+      await accounting.release()
       throw error
     }
     state.enter('run')
-    return this.#supervise(accepted, plan, log, {
+    return this.#supervise(accepted, plan, log, accounting, {
       id,
       name: spec.name,
       image: image.reference,
@@ -120,6 +132,7 @@ export class Execution {
     accepted: AcceptedTask,
     plan: WorkspacePlan,
     log: AttachedLog | null,
+    accounting: Accounting,
     made: { id: string; name: string; image: string; digest: string },
   ): RunningContainer {
     const { engine } = this.#options
@@ -135,17 +148,23 @@ export class Execution {
         await plan.delivery.collectMarks(new AbortController().signal)
       },
     })
+    accounting.begin(made.id, plan.slot.log, () => supervisor.stop('idle'))
+    const exit = supervisor.exit.then(ended => accounting.complete(ended))
+    // As with the supervisor's own: whoever waits sees the rejection.
+    exit.catch(() => undefined)
     return {
       id: made.id,
       name: made.name,
       image: made.image,
       imageDigest: made.digest,
       plan,
-      exit: supervisor.exit,
+      exit,
+      usage: () => accounting.usage(),
       stop: cause => supervisor.stop(cause),
       release: async () => {
         await log?.abandon()
         await engine.remove(made.id)
+        await accounting.release()
       },
     }
   }

@@ -1,3 +1,4 @@
+import { constants } from 'node:os'
 import type { ContainerEngine, ContainerExit } from '../engine/engine.js'
 import { monotonicMs, sleep } from '../support/lifecycle.js'
 import { readMarks } from './marks.js'
@@ -18,7 +19,7 @@ export class Supervisor {
   readonly #settle: () => Promise<void>
   readonly #ended = new AbortController()
   #cause: StopCause | null = null
-  #signal: Exit['signal'] = null
+  #signal: 'SIGTERM' | 'SIGKILL' | null = null
 
   constructor(options: {
     engine: ContainerEngine
@@ -69,8 +70,25 @@ export class Supervisor {
 
   async #toExit(ended: ContainerExit, marksFolder: string, late: boolean): Promise<Exit> {
     const marks = await readMarks(marksFolder)
-    const cause = this.#cause ?? (late ? 'deadline' : 'exited')
-    return { code: ended.exitCode, signal: this.#signal, oomKilled: ended.oomKilled, cause, marks }
+    const cause = this.#cause ?? (late ? 'deadline' : ended.lost ? 'lost' : 'exited')
+    const code = ended.lost ? null : ended.exitCode
+    const others = this.#signal === null ? await this.#signalOfOthers(code) : null
+    return {
+      code,
+      signal: this.#signal ?? others,
+      killedByOthers: others !== null,
+      oomKilled: ended.oomKilled,
+      pidsExceeded: false,
+      cause,
+      marks,
+    }
+  }
+
+  /** A status above 128 may stand for a signal; who sent it is asked, not guessed. */
+  async #signalOfOthers(code: number | null): Promise<string | null> {
+    if (code === null || code <= 128 || code > 128 + 64) return null
+    const signals = await this.#engine.signalsTo(this.#id).catch(() => [])
+    return signals.find(signal => constants.signals[signal as NodeJS.Signals] === code - 128) ?? null
   }
 
   async #terminate(): Promise<void> {

@@ -15,7 +15,6 @@ export function refuseUnsupported({ task }: AcceptedTask, options: { allowRootPr
     [Object.keys(environment.secrets).length > 0, 'environment.secrets'],
     [environment.registryCredentials !== null, 'environment.registryCredentials'],
     [environment.runtime !== null, 'environment.runtime'],
-    [task.limits.idleTimeout !== null, 'limits.idleTimeout'],
     [capture.changes === 'commit', 'capture.changes "commit"'],
     [capture.push !== null, 'capture.push'],
     [capture.outputSchema !== null, 'capture.outputSchema'],

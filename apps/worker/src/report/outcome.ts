@@ -1,3 +1,4 @@
+import { constants } from 'node:os'
 import {
   type Failure,
   type FailureCode,
@@ -10,7 +11,7 @@ import type { CapturedOutputs } from '../capture/capture.js'
 
 /**
  * What a sealed run amounts to: null when it succeeded. Precedence: canceled, deadline, limit, a container that never
- * became the task, out of memory, exit, output. Nothing is guessed from the exit code 137.
+ * became the task, out of memory, processes, a signal of others, exit, output. Nothing is guessed from the exit code 137.
  */
 export function judge(task: Task, outputs: CapturedOutputs): TaskFailure | null {
   const { exit, output, steps } = outputs
@@ -18,7 +19,16 @@ export function judge(task: Task, outputs: CapturedOutputs): TaskFailure | null 
   if (exit.cause === 'canceled') return inRun('task.canceled', 'the task was canceled while it ran')
   if (exit.cause === 'deadline')
     return inRun('task.timeout', `the task ran longer than limits.timeout, ${task.limits.timeout} s`)
+  if (exit.cause === 'idle')
+    return inRun(
+      'task.idle_timeout',
+      `the task did nothing for limits.idleTimeout, ${task.limits.idleTimeout} s`,
+    )
   if (outputs.overLogCeiling) return inRun('task.log_limit', 'the task printed more than the operator allows')
+  if (exit.cause === 'lost') {
+    const why = 'the container is gone, or ended because the container engine did'
+    return inRun('engine.restarted', `${why}; what it had done until then is captured`)
+  }
   const gate = judgeGate(outputs)
   if (gate) return gate
   if (exit.code !== 0 && exit.oomKilled) {
@@ -26,6 +36,16 @@ export function judge(task: Task, outputs: CapturedOutputs): TaskFailure | null 
       'task.out_of_memory',
       `the task used more than its ${task.environment.resources.memory} bytes of memory`,
     )
+  }
+  if (exit.code !== 0 && exit.pidsExceeded) {
+    const { pids } = task.environment.resources
+    return inRun('task.pids_exhausted', `the task tried to have more than its ${pids} processes and threads`)
+  }
+  if (exit.killedByOthers) {
+    return new TaskFailure('task.killed', `${exit.signal} was sent to the container through the engine`, {
+      phase: 'run',
+      hint: 'it was neither the task nor the runtime: ask who uses the container engine, as by `docker kill`',
+    })
   }
   if (exit.code !== 0) {
     const failed = steps.find(step => step.exitCode !== null && step.exitCode !== 0)
@@ -45,7 +65,9 @@ function judgeGate({ exit }: CapturedOutputs): TaskFailure | null {
 function explain(code: number | null): string {
   if (code === 127) return ', which a shell says when a command is not found'
   if (code === 126) return ', which a shell says when a file can’t be executed'
-  return ''
+  const signal = Object.entries(constants.signals).find(([, number]) => number + 128 === code)?.[0]
+  if (signal === undefined) return ''
+  return `, which a shell also says of what ${signal} ended; neither the runtime nor anybody by the engine sent it`
 }
 
 export function statusOf(failure: Failure | TaskFailure | null): Status {

@@ -1,6 +1,7 @@
 import type { AttemptRecord, Failure, Skipped, Status, Task, TaskResult, Timings } from '@agirunner/contracts'
 import type { CapturedOutputs } from '../capture/capture.js'
 import type { RunningContainer } from '../execution/running-container.js'
+import type { Measured } from '../execution/usage.js'
 import type { Base, RepositoryLayers } from '../workspace/plan.js'
 
 /** What is known of a task that could not even be parsed. */
@@ -39,6 +40,14 @@ const NO_TIMINGS: Timings = {
   runMs: null,
   captureMs: null,
   reportMs: null,
+}
+
+const NOTHING_MEASURED: Measured = {
+  cpuMs: null,
+  memoryPeakBytes: null,
+  pidsPeak: null,
+  networkRxBytes: null,
+  networkTxBytes: null,
 }
 
 /** The result of the contract; every key is there, null where it was not reached. */
@@ -83,11 +92,8 @@ export function buildResult(options: {
     logs: outputs?.logs ?? null,
     usage: {
       wallMs: timings.runMs,
-      cpuMs: null,
-      memoryPeakBytes: null,
-      pidsPeak: null,
-      networkRxBytes: null,
-      networkTxBytes: null,
+      ...NOTHING_MEASURED,
+      ...container?.usage(),
       diskBytes: null,
     },
     timings,

@@ -260,6 +260,7 @@ describe('a task whose engine shares no files', () => {
       engine,
       info: await engine.info(),
       owner,
+      groups: null,
       allowRootProfile: true,
       beforeRun: () => Promise.resolve(),
     })

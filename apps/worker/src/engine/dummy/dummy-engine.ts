@@ -42,6 +42,7 @@ export class DummyEngine implements ContainerEngine {
       version: '0',
       apiVersion: '1.41',
       cgroupVersion: '2',
+      cgroupDriver: 'none',
       storageDriver: 'none',
       cpus: 2,
       memoryBytes: 2 ** 33,
@@ -95,6 +96,18 @@ export class DummyEngine implements ContainerEngine {
 
   exit(id: string): Promise<ContainerExit> {
     return this.#get(id).ended
+  }
+
+  wasOutOfMemory(id: string): Promise<boolean> {
+    return this.#get(id).ended.then(({ oomKilled }) => oomKilled)
+  }
+
+  signalsTo(id: string): Promise<string[]> {
+    return Promise.resolve(this.#get(id).signals.toReversed())
+  }
+
+  usage(): Promise<null> {
+    return Promise.resolve(null)
   }
 
   kill(id: string, signal: 'SIGTERM' | 'SIGKILL'): Promise<void> {
@@ -159,7 +172,15 @@ function newContainer(id: string, spec: ContainerSpec): DummyContainer {
     end: exit => {
       container.state = 'exited'
       const now = new Date().toISOString()
-      resolve({ exitCode: 0, oomKilled: false, error: '', startedAt: now, finishedAt: now, ...exit })
+      resolve({
+        exitCode: 0,
+        oomKilled: false,
+        lost: false,
+        error: '',
+        startedAt: now,
+        finishedAt: now,
+        ...exit,
+      })
     },
   }
   return container
