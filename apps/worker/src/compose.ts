@@ -17,6 +17,7 @@ import { Reaper } from './cleanup/reaper.js'
 import { sweepArtifacts } from './cleanup/retention.js'
 import type { Config } from './config.js'
 import { type ConsumeOptions, consume } from './consume.js'
+import { openTaskGroups } from './engine/cgroup/open.js'
 import { dockerEngine } from './engine/docker/docker-engine.js'
 import type { ContainerEngine, EngineInfo } from './engine/engine.js'
 import type { Owner } from './engine/labels.js'
@@ -101,6 +102,7 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
   const changes = createChangesCapture()
   release.defer('changes capture', () => changes.close())
   const images = await createImages(config, { engine, info, owner })
+  const grouping = await openTaskGroups({ info, owner, host: config.engine.host })
   const execution = new Execution({
     engine,
     info,
@@ -109,6 +111,7 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
     images: images.images,
     verification: images.verification,
     bootstrapMs: config.bootstrapMs,
+    groups: grouping.groups,
     allowRootProfile: config.allowRootProfile,
     allowedRuntimes: config.runtimes,
     beforeRun: async accepted => {
@@ -130,6 +133,7 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
   const reaper = new Reaper({
     engine,
     owner,
+    groups: grouping.groups,
     dataDir: config.dataDir,
     log,
     hasHeartbeat: async id => (await redis.exists(names.worker(id))) === 1,
@@ -167,6 +171,7 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
 
   const capabilities = (): Capability[] => [
     ...cage,
+    grouping.capability,
     workspaces.capability,
     ...networks.capabilities(),
     images.capability,

@@ -26,7 +26,14 @@ async function reap(owners: readonly Owner[], heartbeats: readonly string[] = []
     await engine.createVolume({ name: `v${index}`, labels, options: {} })
   }
   const hasHeartbeat = (id: string) => Promise.resolve(heartbeats.includes(id))
-  await new Reaper({ engine, owner: me, dataDir, log: createLog('error', {}), hasHeartbeat }).reap()
+  await new Reaper({
+    engine,
+    owner: me,
+    groups: null,
+    dataDir,
+    log: createLog('error', {}),
+    hasHeartbeat,
+  }).reap()
   const containers = await engine.containers(`${LABELS.managed}=true`)
   const volumes = await engine.volumes(`${LABELS.managed}=true`)
   expect(volumes.map(({ name }) => name.slice(1))).toEqual(containers.map(({ name }) => name.slice(1)))
@@ -64,7 +71,14 @@ describe('the reaper', () => {
       await engine.create({ name, labels } as unknown as ContainerSpec)
       await engine.createVolume({ name: 'v', labels, options: {} })
       const hasHeartbeat = () => Promise.resolve(false)
-      const reaper = new Reaper({ engine, owner: me, dataDir, log: createLog('error', {}), hasHeartbeat })
+      const reaper = new Reaper({
+        engine,
+        owner: me,
+        groups: null,
+        dataDir,
+        log: createLog('error', {}),
+        hasHeartbeat,
+      })
       mkdirSync(join(dataDir, 'slots/slot'), { recursive: true })
       writeFileSync(join(dataDir, 'slots/slot/owner.json'), JSON.stringify(owner))
       const left = async () => [

@@ -1,5 +1,6 @@
 import { readdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import type { TaskGroups } from '../engine/cgroup/task-groups.js'
 import type { ContainerEngine } from '../engine/engine.js'
 import { keptUntil, LABELS, type Owner } from '../engine/labels.js'
 import { isAlive } from '../support/identity.js'
@@ -9,6 +10,8 @@ import { reapDisk, reapDisks } from '../workspace/index.js'
 export interface ReaperOptions {
   readonly engine: ContainerEngine
   readonly owner: Owner
+  /** Null where this worker makes no control groups. */
+  readonly groups: TaskGroups | null
   readonly dataDir: string
   readonly log: Log
   /** Whether a worker of our stack still renews its heartbeat. */
@@ -46,9 +49,12 @@ export class Reaper {
     const networks = await this.#reapNetworks()
     const slots = await this.#reapSlots()
     await this.#try(() => reapDisks(this.#options.dataDir, isAlive))
-    const total = containers + volumes + networks + slots
-    if (total > 0)
-      this.#options.log.info('reaped what dead workers left', { containers, volumes, networks, slots })
+    const groups = (await this.#options.groups?.reap()) ?? 0
+    const total = containers + volumes + networks + slots + groups
+    if (total > 0) {
+      const reaped = { containers, volumes, networks, slots, groups }
+      this.#options.log.info('reaped what dead workers left', reaped)
+    }
     return total
   }
 
@@ -100,8 +106,8 @@ export class Reaper {
       removed += await this.#try(async () => {
         await reapDisk(this.#options.dataDir, owner.worker, name)
         await rm(join(root, name), { recursive: true, force: true })
+        if (this.#takenOver.delete(name)) await this.#options.groups?.drop(name)
       })
-      this.#takenOver.delete(name)
     }
     return removed
   }

@@ -1,6 +1,7 @@
 import type { Readable } from 'node:stream'
 import type { EngineFacts } from '@agirunner/contracts'
 import type { Secret } from '../intake/accepted-task.js'
+import type { Figures } from './cgroup/figures.js'
 
 /** What the engine says of itself, read once at start. */
 export interface EngineInfo {
@@ -10,6 +11,8 @@ export interface EngineInfo {
   /** What its containers run on, such as `linux/amd64`. */
   readonly platform: string
   readonly cgroupVersion: string
+  /** `cgroupfs`, `systemd` or `none`. */
+  readonly cgroupDriver: string
   readonly storageDriver: string
   /** Cores that a container may be given at most. */
   readonly cpus: number
@@ -67,6 +70,8 @@ export interface ContainerSpec {
   readonly memoryBytes: number
   readonly pids: number
   readonly shmBytes: number
+  /** The control group above the container's own; null for the engine's choice. */
+  readonly cgroupParent?: string | null
   /** `none`, or the name of a network that `createNetwork` made. */
   readonly network: string
   /** Nameservers in place of the engine's choice; empty for that. */
@@ -78,9 +83,18 @@ export interface ContainerSpec {
 export interface ContainerExit {
   readonly exitCode: number
   readonly oomKilled: boolean
+  /** Whether it is gone, or ended because the engine went down: then the status is not the task's. */
+  readonly lost: boolean
   readonly error: string
   readonly startedAt: string
   readonly finishedAt: string
+}
+
+/** What the engine says that a container has used so far. */
+export interface ContainerUsage {
+  readonly figures: Figures
+  /** Null when the engine does not tell, as for a container without a network. */
+  readonly network: { readonly rxBytes: number; readonly txBytes: number } | null
 }
 
 export interface ContainerSummary {
@@ -168,8 +182,14 @@ export interface ContainerEngine {
   create(spec: ContainerSpec): Promise<string>
   /** @throws `container.start_failed`, `image.incompatible` when the image has nothing that could be started */
   start(id: string): Promise<void>
-  /** Resolves when the container has ended, at once when it already has. @throws `engine.restarted` when it is gone */
+  /** Resolves when the container has ended or is gone, at once when it already has or is. */
   exit(id: string, signal: AbortSignal): Promise<ContainerExit>
+  /** Whether the engine noted for an ended container that a process was killed for want of memory; it may note it late. */
+  wasOutOfMemory(id: string): Promise<boolean>
+  /** Signals that were sent to a container through the engine by anybody, the last one first, such as `SIGKILL`. */
+  signalsTo(id: string): Promise<string[]>
+  /** Null for one that does not run. */
+  usage(id: string): Promise<ContainerUsage | null>
   /** Sends a signal to the main process; succeeds when it has ended already. */
   kill(id: string, signal: 'SIGTERM' | 'SIGKILL'): Promise<void>
   /** @throws `container.create_failed` when another has the name */

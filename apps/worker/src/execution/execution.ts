@@ -1,10 +1,12 @@
 import { chown, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { AttemptState } from '../attempt-state.js'
+import type { TaskGroups } from '../engine/cgroup/task-groups.js'
 import type { ContainerEngine, EngineInfo } from '../engine/engine.js'
 import { LABELS, type Owner } from '../engine/labels.js'
 import type { AcceptedTask } from '../intake/accepted-task.js'
 import type { WorkspacePlan } from '../workspace/plan.js'
+import { Accounting } from './accounting.js'
 import { AttachedLog } from './attached-log.js'
 import { containerSpec, taskEnvironment } from './container-spec.js'
 import { DiskWatch } from './disk-watch.js'
@@ -26,6 +28,8 @@ export interface ExecutionOptions {
   readonly verification: Verification
   /** The operator's deadline for the bootstrap of a task, in milliseconds. */
   readonly bootstrapMs: number
+  /** Null where this worker can't make control groups of its own. */
+  readonly groups: TaskGroups | null
   readonly allowRootProfile: boolean
   readonly allowedRuntimes: readonly string[]
   /**
@@ -86,15 +90,22 @@ export class Execution {
     const border = plan.delivery.shared ? null : newBorder()
     await this.#writeGate(accepted, plan, network, border)
     await plan.delivery.send({ image: image.info.id, signal, progress: data => state.progress(data) })
-    const spec = containerSpec(accepted, plan, {
-      owner,
-      engine: info,
-      image: image.info,
-      reference: image.reference,
-      network,
-    })
     signal.throwIfAborted()
-    const id = await this.#create(spec)
+    const accounting = await Accounting.prepare(engine, this.#options.groups, accepted.task, plan.slot.id)
+    const spec = {
+      ...containerSpec(accepted, plan, {
+        owner,
+        engine: info,
+        image: image.info,
+        reference: image.reference,
+        network,
+      }),
+      ...accounting.spec,
+    }
+    const id = await this.#create(spec).catch(async error => {
+      await accounting.release()
+      throw error
+    })
     let log: AttachedLog | null = null
     try {
       signal.throwIfAborted()
@@ -106,11 +117,12 @@ export class Execution {
     } catch (error) {
       await log?.abandon()
       await engine.remove(id)
+      await accounting.release()
       throw error
     }
     state.enter(accepted.task.environment.bootstrap.length > 0 ? 'bootstrap' : 'run')
     const made = { id, name: spec.name, image: image.reference, digest: image.digest }
-    return this.#supervise(accepted, plan, log, network, made, state)
+    return this.#supervise(accepted, plan, log, network, accounting, made, state)
   }
 
   /** The image on the engine's machine, and what the task needs of it known to be in it. */
@@ -170,6 +182,7 @@ export class Execution {
     plan: WorkspacePlan,
     log: AttachedLog | null,
     network: TaskNetwork,
+    accounting: Accounting,
     made: { id: string; name: string; image: string; digest: string },
     state: AttemptState,
   ): RunningContainer {
@@ -199,13 +212,18 @@ export class Execution {
       writableRoot: profile === 'root',
       onLimit: limit => supervisor.stop('limit', limit),
     })
+    accounting.begin(made.id, plan.slot.log, () => supervisor.stop('idle'))
+    const exit = supervisor.exit.then(ended => accounting.complete(ended))
+    // As with the supervisor's own: whoever waits sees the rejection.
+    exit.catch(() => undefined)
     return {
       id: made.id,
       name: made.name,
       image: made.image,
       imageDigest: made.digest,
       plan,
-      exit: supervisor.exit,
+      exit,
+      usage: () => accounting.usage(),
       egress: () => network.egress(),
       disk: () => disk.finish(),
       stop: cause => supervisor.stop(cause),
@@ -218,6 +236,7 @@ export class Execution {
         await disk.stop()
         await log?.abandon()
         await engine.remove(made.id)
+        await accounting.release()
         // Not before: what is still in the network must not become another task's.
         await network.release()
       },

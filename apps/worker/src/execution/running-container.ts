@@ -4,6 +4,7 @@ import type { WorkspacePlan } from '../workspace/plan.js'
 import type { DiskRecord } from './disk-watch.js'
 import type { GateMarks } from './marks.js'
 import type { Egress } from './network/networks.js'
+import type { Measured } from './usage.js'
 
 /** What a task may pass. */
 export type Limit = 'task.log_limit' | 'task.disk_full' | 'task.output_limit'
@@ -12,9 +13,14 @@ export type Limit = 'task.log_limit' | 'task.disk_full' | 'task.output_limit'
 export interface Exit {
   /** Null when the container was lost. */
   readonly code: number | null
-  /** The last signal that the runtime sent; null when it sent none. */
-  readonly signal: 'SIGTERM' | 'SIGKILL' | null
+  /** The last signal that the runtime sent, else the last that the engine says somebody sent through it; else null. */
+  readonly signal: string | null
+  /** Whether somebody other than the runtime ended it through the engine. */
+  readonly killedByOthers: boolean
+  /** Whether a process of it was killed for want of memory. */
   readonly oomKilled: boolean
+  /** Whether it tried to have more processes than it may. */
+  readonly pidsExceeded: boolean
   readonly cause: ExitCause
   /** The first limit for which the runtime ended it; null when none was. */
   readonly limit: Limit | null
@@ -41,6 +47,8 @@ export interface RunningContainer extends Releasable {
   egress(): Promise<Egress>
   /** Takes it off its network for good, so that another task may have that. */
   leaveNetwork(): Promise<void>
+  /** What it has used until now, or until its end. */
+  usage(): Measured | null
   /** Ends it: SIGTERM, the grace, SIGKILL. Returns at once; `exit` tells the rest. */
   stop(cause: Exclude<StopCause, 'limit'>): void
   /** Ends it at once: who passes a limit gets no time to go on with it. */

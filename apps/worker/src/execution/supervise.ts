@@ -1,3 +1,4 @@
+import { constants } from 'node:os'
 import type { ContainerEngine, ContainerExit } from '../engine/engine.js'
 import { sleep } from '../support/lifecycle.js'
 import { type Bootstrap, TaskClock } from './bootstrap-watch.js'
@@ -22,7 +23,7 @@ export class Supervisor {
   #stoppedDuring: Exit['during'] | null = null
   #cause: StopCause | null = null
   #limit: Limit | null = null
-  #signal: Exit['signal'] = null
+  #signal: 'SIGTERM' | 'SIGKILL' | null = null
 
   constructor(options: {
     engine: ContainerEngine
@@ -81,16 +82,27 @@ export class Supervisor {
     { late, during }: { late: boolean; during: Exit['during'] },
   ): Promise<Exit> {
     const marks = await readMarks(marksFolder)
-    const cause = this.#cause ?? (late ? 'deadline' : 'exited')
+    const cause = this.#cause ?? (late ? 'deadline' : ended.lost ? 'lost' : 'exited')
+    const code = ended.lost ? null : ended.exitCode
+    const others = this.#signal === null ? await this.#signalOfOthers(code) : null
     return {
-      code: ended.exitCode,
-      signal: this.#signal,
+      code,
+      signal: this.#signal ?? others,
+      killedByOthers: others !== null,
       oomKilled: ended.oomKilled,
+      pidsExceeded: false,
       cause,
       limit: this.#limit,
       during,
       marks,
     }
+  }
+
+  /** A status above 128 may stand for a signal; who sent it is asked, not guessed. */
+  async #signalOfOthers(code: number | null): Promise<string | null> {
+    if (code === null || code <= 128 || code > 128 + 64) return null
+    const signals = await this.#engine.signalsTo(this.#id).catch(() => [])
+    return signals.find(signal => constants.signals[signal as NodeJS.Signals] === code - 128) ?? null
   }
 
   async #terminate(): Promise<void> {

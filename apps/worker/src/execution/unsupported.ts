@@ -12,7 +12,6 @@ export function refuseUnsupported({ task }: AcceptedTask, options: ProfilePolicy
   const { environment, capture } = task
   const unsupported: readonly (readonly [boolean, string])[] = [
     [Object.keys(environment.secrets).length > 0, 'environment.secrets'],
-    [task.limits.idleTimeout !== null, 'limits.idleTimeout'],
     [capture.changes === 'commit', 'capture.changes "commit"'],
     [capture.push !== null, 'capture.push'],
     [capture.outputSchema !== null, 'capture.outputSchema'],

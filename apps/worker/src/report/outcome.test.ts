@@ -14,7 +14,9 @@ const outputs = (
   exit: {
     code: 0,
     signal: null,
+    killedByOthers: false,
     oomKilled: false,
+    pidsExceeded: false,
     cause: 'exited',
     limit: null,
     during: 'run',
@@ -39,6 +41,13 @@ describe('judge', () => {
     ['a child killed by OOM under a main process that went well', { code: 0, oomKilled: true }, null],
     ['a deadline, whatever the exit code', { code: 0, cause: 'deadline' }, 'task.timeout'],
     ['a cancel outweighs out of memory', { code: 137, oomKilled: true, cause: 'canceled' }, 'task.canceled'],
+    ['too many processes', { code: 2, pidsExceeded: true }, 'task.pids_exhausted'],
+    ['too many processes, and it went well', { code: 0, pidsExceeded: true }, null],
+    ['memory before processes', { code: 1, pidsExceeded: true, oomKilled: true }, 'task.out_of_memory'],
+    ['a signal of others', { code: 137, signal: 'SIGKILL', killedByOthers: true }, 'task.killed'],
+    ['idleness', { code: 0, cause: 'idle', signal: 'SIGTERM' }, 'task.idle_timeout'],
+    ['a lost container', { code: null, cause: 'lost' }, 'engine.restarted'],
+    ['a cancel of one that was lost', { code: null, cause: 'canceled' }, 'task.canceled'],
     ['marks that the task took away', { code: 3, marks: parseMarks('') }, 'task.exit_nonzero'],
     ['a gate that was not passed', { code: 127, marks: parseMarks('') }, 'image.incompatible'],
   ] as const)('%s', (_what, exit, code) => {

@@ -1,3 +1,4 @@
+import { constants } from 'node:os'
 import {
   type Failure,
   type FailureCode,
@@ -12,7 +13,7 @@ import { bootstrapFailure } from './bootstrap-failure.js'
 
 /**
  * What a sealed run amounts to: null when it succeeded. Precedence: canceled, deadline, limit, a container that never
- * became the task, out of memory, exit, output. Nothing is guessed from the exit code 137.
+ * became the task, out of memory, processes, a signal of others, exit, output. Nothing is guessed from the exit code 137.
  */
 export function judge(task: Task, outputs: CapturedOutputs): TaskFailure | null {
   const { exit, output, steps } = outputs
@@ -21,8 +22,17 @@ export function judge(task: Task, outputs: CapturedOutputs): TaskFailure | null 
   if (exit.cause === 'deadline' && exit.during === 'bootstrap') return bootstrapFailure(task, exit)
   if (exit.cause === 'deadline')
     return inRun('task.timeout', `the task ran longer than limits.timeout, ${task.limits.timeout} s`)
+  if (exit.cause === 'idle')
+    return inRun(
+      'task.idle_timeout',
+      `the task did nothing for limits.idleTimeout, ${task.limits.idleTimeout} s`,
+    )
   const limit = outputs.overLogCeiling ? 'task.log_limit' : (exit.limit ?? outputs.disk.over)
   if (limit) return inRun(limit, passed(limit, task))
+  if (exit.cause === 'lost') {
+    const why = 'the container is gone, or ended because the container engine did'
+    return inRun('engine.restarted', `${why}; what it had done until then is captured`)
+  }
   const gate = judgeGate(outputs)
   if (gate) return gate
   if (exit.code !== 0 && exit.oomKilled) {
@@ -31,11 +41,21 @@ export function judge(task: Task, outputs: CapturedOutputs): TaskFailure | null 
       `the task used more than its ${task.environment.resources.memory} bytes of memory`,
     )
   }
-  if (exit.code !== 0 && exit.during === 'bootstrap') return bootstrapFailure(task, exit)
+  if (exit.code !== 0 && exit.pidsExceeded) {
+    const { pids } = task.environment.resources
+    return inRun('task.pids_exhausted', `the task tried to have more than its ${pids} processes and threads`)
+  }
+  if (exit.killedByOthers) {
+    return new TaskFailure('task.killed', `${exit.signal} was sent to the container through the engine`, {
+      phase: exit.during,
+      hint: 'it was neither the task nor the runtime: ask who uses the container engine, as by `docker kill`',
+    })
+  }
   if (exit.code !== 0 && outputs.disk.wasFull) {
     const why = `the task filled its disk of ${task.environment.resources.disk} bytes, and ended with exit code ${exit.code}`
     return inRun('task.disk_full', why)
   }
+  if (exit.code !== 0 && exit.during === 'bootstrap') return bootstrapFailure(task, exit)
   if (exit.code !== 0) {
     const failed = steps.find(step => step.exitCode !== null && step.exitCode !== 0)
     const what = failed ? `step "${failed.name}"` : 'the command'
@@ -65,7 +85,9 @@ function judgeGate({ exit }: CapturedOutputs): TaskFailure | null {
 function explain(code: number | null): string {
   if (code === 127) return ', which a shell says when a command is not found'
   if (code === 126) return ', which a shell says when a file can’t be executed'
-  return ''
+  const signal = Object.entries(constants.signals).find(([, number]) => number + 128 === code)?.[0]
+  if (signal === undefined) return ''
+  return `, which a shell also says of what ${signal} ended; neither the runtime nor anybody by the engine sent it`
 }
 
 export function statusOf(failure: Failure | TaskFailure | null): Status {

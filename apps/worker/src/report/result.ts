@@ -11,6 +11,7 @@ import type {
 import type { CapturedOutputs } from '../capture/capture.js'
 import { type Egress, NO_EGRESS } from '../execution/network/networks.js'
 import type { RunningContainer } from '../execution/running-container.js'
+import type { Measured } from '../execution/usage.js'
 import type { Base, RepositoryLayers } from '../workspace/plan.js'
 
 /** What is known of a task that could not even be parsed. */
@@ -51,6 +52,14 @@ const NO_TIMINGS: Timings = {
   runMs: null,
   captureMs: null,
   reportMs: null,
+}
+
+const NOTHING_MEASURED: Measured = {
+  cpuMs: null,
+  memoryPeakBytes: null,
+  pidsPeak: null,
+  networkRxBytes: null,
+  networkTxBytes: null,
 }
 
 /** The result of the contract; every key is there, null where it was not reached. */
@@ -95,11 +104,8 @@ export function buildResult(options: {
     logs: outputs?.logs ?? null,
     usage: {
       wallMs: timings.runMs,
-      cpuMs: null,
-      memoryPeakBytes: null,
-      pidsPeak: null,
-      networkRxBytes: reached.egress.traffic?.rxBytes ?? null,
-      networkTxBytes: reached.egress.traffic?.txBytes ?? null,
+      ...NOTHING_MEASURED,
+      ...container?.usage(),
       diskBytes: outputs?.disk.bytes ?? null,
     },
     timings,

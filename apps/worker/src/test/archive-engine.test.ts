@@ -271,6 +271,7 @@ describe('a task whose engine shares no files', () => {
       images: made.images,
       verification: made.verification,
       bootstrapMs: 60_000,
+      groups: null,
       allowRootProfile: true,
       allowedRuntimes: [],
       beforeRun: () => Promise.resolve(),

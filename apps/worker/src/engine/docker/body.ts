@@ -62,6 +62,7 @@ export function createBody(spec: ContainerSpec): Docker.ContainerCreateOptions {
           : {}),
       })) as Docker.MountSettings[],
       ...(spec.runtime === null ? {} : { Runtime: spec.runtime }),
+      ...(spec.cgroupParent ? { CgroupParent: spec.cgroupParent } : {}),
     },
   }
 }

@@ -9,6 +9,7 @@ import type {
   ContainerExit,
   ContainerSpec,
   ContainerSummary,
+  ContainerUsage,
   EngineInfo,
   ImageInfo,
   ImageSummary,
@@ -21,11 +22,11 @@ import { getArchive, putArchive } from './archive.js'
 import { attachOutput } from './attach.js'
 import { createBody, networkBody } from './body.js'
 import { asEngineError, hasStatus, toFailure } from './errors.js'
+import { awaitExit, signalsTo, wasOutOfMemory } from './exit.js'
 import { askRegistry, pullImage } from './pull.js'
 import { imageFault } from './start-failure.js'
-
-/** No call but a pull and a wait may take longer: an engine that answers later is as good as gone. In milliseconds. */
-const CALL_MS = 60_000
+import { readStats } from './stats.js'
+import { timed } from './timed.js'
 
 /** Where the engine is: as in DOCKER_HOST, null for the default socket; `tls` as in DOCKER_TLS_VERIFY. */
 export interface EngineAddress {
@@ -44,11 +45,6 @@ export function dockerEngine(
 ): ContainerEngine {
   return new DockerEngine(new Docker(connection(address)), allowed)
 }
-
-/** 128 + SIGKILL. */
-const KILLED = 137
-const OOM_LOOKS = 4
-const OOM_LOOK_MS = 25
 
 /**
  * docker-modem prints its whole request for a debug line before it asks whether anybody reads it: through the agent that
@@ -95,6 +91,7 @@ class DockerEngine implements ContainerEngine {
       apiVersion: version.ApiVersion,
       platform: `${version.Os}/${version.Arch}`,
       cgroupVersion: info.CgroupVersion ?? '1',
+      cgroupDriver: info.CgroupDriver ?? 'none',
       storageDriver: info.Driver,
       cpus: info.NCPU,
       memoryBytes: info.MemTotal,
@@ -231,48 +228,26 @@ class DockerEngine implements ContainerEngine {
     }
   }
 
-  async exit(id: string, signal: AbortSignal): Promise<ContainerExit> {
-    const container = this.#docker.getContainer(id)
-    // `not-running` also answers for a container that has ended already, so no exit can be missed. The connection may
-    // break while the container lives on: then it is asked again, until the engine says that it is gone.
-    for (let failures = 0; ; failures += 1) {
-      signal.throwIfAborted()
-      try {
-        await container.wait({ condition: 'not-running', abortSignal: signal })
-        return await this.#readWholeExit(id, signal)
-      } catch (error) {
-        signal.throwIfAborted()
-        if (hasStatus(error, 404))
-          throw new TaskFailure('engine.restarted', `container ${id.slice(0, 12)} is gone`)
-        if (failures >= 20)
-          throw toFailure(error, 'engine.unavailable', `wait for container ${id.slice(0, 12)}`)
-        await sleep(Math.min(1000, 50 * 2 ** failures), signal)
-      }
-    }
+  exit(id: string, signal: AbortSignal): Promise<ContainerExit> {
+    return awaitExit(this.#docker, id, signal)
   }
 
-  /**
-   * That a container was out of memory is noted apart from its end, and may come after it. Who was killed is asked for
-   * again for a moment; nothing is concluded from the status.
-   */
-  async #readWholeExit(id: string, signal: AbortSignal): Promise<ContainerExit> {
-    let exit = await this.#readExit(id)
-    for (let looks = 0; looks < OOM_LOOKS && exit.exitCode === KILLED && !exit.oomKilled; looks += 1) {
-      await sleep(OOM_LOOK_MS, signal)
-      exit = await this.#readExit(id)
-    }
-    return exit
+  async wasOutOfMemory(id: string): Promise<boolean> {
+    return await this.#call('engine.unavailable', `look at container ${id.slice(0, 12)}`, () =>
+      wasOutOfMemory(this.#docker, id),
+    )
   }
 
-  async #readExit(id: string): Promise<ContainerExit> {
-    const { State: state } = await timed(this.#docker.getContainer(id).inspect())
-    return {
-      exitCode: state.ExitCode,
-      oomKilled: state.OOMKilled,
-      error: state.Error,
-      startedAt: state.StartedAt,
-      finishedAt: state.FinishedAt,
-    }
+  async signalsTo(id: string): Promise<string[]> {
+    return await this.#call('engine.unavailable', `ask for signals to container ${id.slice(0, 12)}`, () =>
+      signalsTo(this.#docker, id),
+    )
+  }
+
+  async usage(id: string): Promise<ContainerUsage | null> {
+    return await this.#call('engine.unavailable', `measure container ${id.slice(0, 12)}`, () =>
+      readStats(this.#docker, id),
+    )
   }
 
   async kill(id: string, signal: 'SIGTERM' | 'SIGKILL'): Promise<void> {
@@ -380,20 +355,8 @@ class DockerEngine implements ContainerEngine {
 interface DockerInfo {
   OperatingSystem: string
   CgroupVersion?: string
+  CgroupDriver?: string
   Driver: string
   NCPU: number
   MemTotal: number
-}
-
-/** dockerode has no deadline of its own, and a frozen engine never answers. */
-async function timed<T>(call: Promise<T>): Promise<T> {
-  let timer: NodeJS.Timeout | undefined
-  const late = new Promise<never>((_resolve, reject) => {
-    timer = setTimeout(() => reject(new Error(`no answer within ${CALL_MS / 1000} s`)), CALL_MS)
-  })
-  try {
-    return await Promise.race([call, late])
-  } finally {
-    clearTimeout(timer)
-  }
 }

@@ -49,6 +49,7 @@ export class DummyEngine implements ContainerEngine {
       apiVersion: '1.41',
       platform: 'linux/amd64',
       cgroupVersion: '2',
+      cgroupDriver: 'none',
       storageDriver: 'none',
       cpus: 2,
       memoryBytes: 2 ** 33,
@@ -123,6 +124,18 @@ export class DummyEngine implements ContainerEngine {
 
   exit(id: string): Promise<ContainerExit> {
     return this.#get(id).ended
+  }
+
+  wasOutOfMemory(id: string): Promise<boolean> {
+    return this.#get(id).ended.then(({ oomKilled }) => oomKilled)
+  }
+
+  signalsTo(id: string): Promise<string[]> {
+    return Promise.resolve(this.#get(id).signals.toReversed())
+  }
+
+  usage(): Promise<null> {
+    return Promise.resolve(null)
   }
 
   kill(id: string, signal: 'SIGTERM' | 'SIGKILL'): Promise<void> {
@@ -200,7 +213,15 @@ function newContainer(id: string, spec: ContainerSpec): DummyContainer {
     end: exit => {
       container.state = 'exited'
       const now = new Date().toISOString()
-      resolve({ exitCode: 0, oomKilled: false, error: '', startedAt: now, finishedAt: now, ...exit })
+      resolve({
+        exitCode: 0,
+        oomKilled: false,
+        lost: false,
+        error: '',
+        startedAt: now,
+        finishedAt: now,
+        ...exit,
+      })
     },
   }
   return container

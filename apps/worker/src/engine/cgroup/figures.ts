@@ -1,0 +1,108 @@
+import { type Hierarchy, readValue } from './hierarchy.js'
+
+/** What a container has used so far. Null where the kernel, or the engine, does not tell. */
+export interface Figures {
+  readonly cpuNs: number | null
+  readonly memoryPeakBytes: number | null
+  readonly pidsPeak: number | null
+  /** Reads and writes of disks. */
+  readonly ioOperations: number | null
+  /** How many of its processes were killed for want of memory. */
+  readonly oomKills: number | null
+  /** Whether it tried to have more processes than it may. */
+  readonly pidsExceeded: boolean | null
+}
+
+/** Where to read: `kept` outlives the container, `live` goes with it; both as a path below the roots. */
+export interface GroupPlace {
+  readonly kept: string
+  readonly live: string | null
+  /** The limit that lies above `kept`, so that its peak shows an attempt to pass it; null where it lies below. */
+  readonly pidsLimit: number | null
+}
+
+/** Reads a group's figures; what is gone or unknown to this kernel is null. */
+export function readFigures({ version, roots }: Hierarchy, place: GroupPlace): Figures {
+  return version === 1 ? readV1(roots, place) : readV2(roots.memory, place)
+}
+
+/** Counters of events are not passed upward in version 1: they can only be read while the container is there. */
+function readV1(roots: Hierarchy['roots'], { kept, live, pidsLimit }: GroupPlace): Figures {
+  const read = (controller: keyof typeof roots, file: string) => readValue(roots[controller] + kept, file)
+  const readLive = (controller: keyof typeof roots, file: string) =>
+    live === null ? null : readValue(roots[controller] + live, file)
+  const peak = toNumber(read('pids', 'pids.peak'))
+  return {
+    cpuNs: toNumber(read('cpu', 'cpuacct.usage')),
+    memoryPeakBytes: toNumber(read('memory', 'memory.max_usage_in_bytes')),
+    pidsPeak: withinLimit(peak, pidsLimit) ?? toNumber(readLive('pids', 'pids.current')),
+    ioOperations: wordAfter(read('io', 'blkio.throttle.io_serviced_recursive'), 'Total'),
+    oomKills: wordAfter(readLive('memory', 'memory.oom_control'), 'oom_kill'),
+    pidsExceeded: exceeded(peak, pidsLimit, wordAfter(readLive('pids', 'pids.events'), 'max')),
+  }
+}
+
+function readV2(root: string, { kept, pidsLimit }: GroupPlace): Figures {
+  const read = (file: string) => readValue(root + kept, file)
+  const peak = toNumber(read('pids.peak'))
+  const cpuUs = wordAfter(read('cpu.stat'), 'usage_usec')
+  return {
+    cpuNs: cpuUs === null ? null : cpuUs * 1000,
+    memoryPeakBytes: toNumber(read('memory.peak')) ?? toNumber(read('memory.current')),
+    pidsPeak: withinLimit(peak, pidsLimit) ?? toNumber(read('pids.current')),
+    ioOperations: sumOfIo(read('io.stat')),
+    oomKills: wordAfter(read('memory.events'), 'oom_kill'),
+    pidsExceeded: exceeded(peak, pidsLimit, wordAfter(read('pids.events'), 'max')),
+  }
+}
+
+/** A peak above the limit counts the one process that was not let in. */
+function withinLimit(peak: number | null, limit: number | null): number | null {
+  return peak === null || limit === null ? peak : Math.min(peak, limit)
+}
+
+function exceeded(peak: number | null, limit: number | null, events: number | null): boolean | null {
+  if (peak !== null && limit !== null) return peak > limit || (events ?? 0) > 0
+  return events === null ? null : events > 0
+}
+
+function toNumber(text: string | null): number | null {
+  return text !== null && /^\d+$/.test(text) ? Number(text) : null
+}
+
+/** The number in the line `<word> <number>`. */
+function wordAfter(text: string | null, word: string): number | null {
+  const line = text?.split('\n').find(one => one.startsWith(`${word} `))
+  return line === undefined ? null : toNumber(line.slice(word.length + 1))
+}
+
+/** `8:0 rbytes=1 wbytes=2 rios=3 wios=4 …`, a line for each disk. An empty file is no disk used. */
+function sumOfIo(text: string | null): number | null {
+  if (text === null) return null
+  return [...text.matchAll(/\b[rw]ios=(\d+)/g)].reduce((sum, [, count]) => sum + Number(count), 0)
+}
+
+/** Figures of the same container at two times: counters only grow, and what was seen once stays true. */
+export function mergeFigures(before: Figures, now: Figures): Figures {
+  const most = (key: Exclude<keyof Figures, 'pidsExceeded'>) => {
+    const [a, b] = [before[key], now[key]]
+    return a === null ? b : Math.max(a, b ?? 0)
+  }
+  return {
+    cpuNs: most('cpuNs'),
+    memoryPeakBytes: most('memoryPeakBytes'),
+    pidsPeak: most('pidsPeak'),
+    ioOperations: most('ioOperations'),
+    oomKills: most('oomKills'),
+    pidsExceeded: before.pidsExceeded === true ? true : (now.pidsExceeded ?? before.pidsExceeded),
+  }
+}
+
+export const NO_FIGURES: Figures = {
+  cpuNs: null,
+  memoryPeakBytes: null,
+  pidsPeak: null,
+  ioOperations: null,
+  oomKills: null,
+  pidsExceeded: null,
+}

@@ -1,0 +1,184 @@
+import { execFile } from 'node:child_process'
+import { mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { promisify } from 'node:util'
+import { isAlive } from '../../support/identity.js'
+import type { Owner } from '../labels.js'
+import { type Figures, readFigures } from './figures.js'
+import { childOf, type Hierarchy, readdirOr, readValue } from './hierarchy.js'
+
+const run = promisify(execFile)
+
+/** The group of all groups that workers make. It stays, as the engine's own does. */
+const TOP = 'agirunner'
+
+const WANTED = ['cpu', 'io', 'memory', 'pids']
+
+/** The control group above one container's: made before it, read after it. */
+export interface TaskGroup {
+  /** What the engine is told as `CgroupParent`. */
+  readonly parent: string
+  /** What the engine is told as the container's own limit of processes. */
+  readonly pids: number
+  /** Whether its count of OOM kills is complete after the end; else it holds only what was seen while the container ran. */
+  readonly countsOomKills: boolean
+  /**
+   * Finds the container's group, once it was started.
+   *
+   * @returns the pid of one of its processes, null when none can be seen any more; `elsewhere` when the engine did not
+   *   put it here, and the figures are not its
+   */
+  attach(containerId: string): number | null | 'elsewhere'
+  read(): Figures
+  /** Repeatable. @throws Error when the container is still in it */
+  remove(): Promise<void>
+}
+
+/** Makes groups, and removes those of dead workers. */
+export interface TaskGroups {
+  make(slot: string, limits: { pids: number }): Promise<TaskGroup>
+  /** @returns how many groups of dead workers were removed */
+  reap(): Promise<number>
+  /** Removes the group of a slot of this worker's that outlasted its task; its container must be gone. */
+  drop(slot: string): Promise<void>
+}
+
+/** How an engine's cgroup driver names groups, and who makes their folders. */
+interface Naming {
+  /** The folder below a root in which all are. */
+  readonly top: string
+  /** The `CgroupParent`, and the folder below a root that it stands for. */
+  readonly place: (name: string) => { parent: string; folder: string }
+  readonly make: (name: string, pids: number) => Promise<void>
+  readonly remove: (name: string) => Promise<void>
+  /** Whether the limit of processes lies on a group of ours, above the one whose peak is read. */
+  readonly limited: boolean
+}
+
+/**
+ * @param driver `cgroupfs`: groups are folders, and ours to make. `systemd`: they are slices, and systemd's
+ */
+export function taskGroups(driver: 'cgroupfs' | 'systemd', hierarchy: Hierarchy, owner: Owner): TaskGroups {
+  const naming = driver === 'systemd' ? systemdNaming() : cgroupfsNaming(hierarchy)
+  return {
+    make: async (slot, { pids }) => {
+      const name = groupName(owner, slot)
+      await naming.make(name, pids)
+      return taskGroup(hierarchy, naming, name, pids)
+    },
+    drop: slot => naming.remove(groupName(owner, slot)),
+    reap: async () => {
+      let removed = 0
+      for (const entry of readdirOr(join(hierarchy.roots.pids, naming.top))) {
+        const name = /([^-]+)\.slice$/.exec(entry)?.[1] ?? entry
+        if (!isOrphan(name, owner)) continue
+        // A container that is still in it goes first; the next round takes the group.
+        removed += await naming.remove(name).then(
+          () => 1,
+          () => 0,
+        )
+      }
+      return removed
+    },
+  }
+}
+
+function taskGroup(hierarchy: Hierarchy, naming: Naming, name: string, pids: number): TaskGroup {
+  const { parent, folder } = naming.place(name)
+  const pidsLimit = naming.limited ? pids : null
+  let live: string | null = null
+  return {
+    parent,
+    // One more than the limit of the group above: the attempt to pass that one then shows in the peak between the two.
+    pids: naming.limited ? pids + 1 : pids,
+    countsOomKills: hierarchy.version === 2,
+    attach: containerId => {
+      const root = hierarchy.roots.pids
+      const found = childOf(root + folder, containerId)
+      if (found === null) return hasRun(hierarchy, folder) ? null : 'elsewhere'
+      live = found.slice(root.length)
+      return firstPid(found)
+    },
+    read: () => readFigures(hierarchy, { kept: folder, live, pidsLimit }),
+    remove: () => naming.remove(name),
+  }
+}
+
+/** A container that has ended left the time that it took. */
+function hasRun(hierarchy: Hierarchy, folder: string): boolean {
+  const { cpuNs } = readFigures(hierarchy, { kept: folder, live: null, pidsLimit: null })
+  return (cpuNs ?? 0) > 0
+}
+
+/** 0 stands for a process that this one can't see, having other pids. */
+function firstPid(folder: string): number | null {
+  try {
+    const pid = Number(readFileSync(join(folder, 'cgroup.procs'), 'latin1').split('\n')[0])
+    return pid > 0 ? pid : null
+  } catch {
+    return null
+  }
+}
+
+/** `<host>.<worker>.<slot>`, with `_` for `-`, which systemd reads as a border between slices. */
+function groupName(owner: Owner, slot: string): string {
+  return [owner.host, owner.worker, slot].join('.').replaceAll('-', '_')
+}
+
+function isOrphan(name: string, owner: Owner): boolean {
+  const [host, worker] = name.replaceAll('_', '-').split('.')
+  return host === owner.host && worker !== undefined && /^w-\d+-\d+-/.test(worker) && !isAlive(worker)
+}
+
+/**
+ * `/agirunner/<name>/in`: `<name>` has the limit of processes and `in` none, so that the peak of `in` counts an attempt that
+ * `<name>` refused. The engine makes the other hierarchies' folders.
+ */
+function cgroupfsNaming({ version, roots, all }: Hierarchy): Naming {
+  return {
+    top: `/${TOP}`,
+    limited: true,
+    place: name => ({ parent: `/${TOP}/${name}/in`, folder: `/${TOP}/${name}/in` }),
+    make: async (name, pids) => {
+      const group = join(roots.pids, TOP, name)
+      mkdirSync(group, { recursive: true })
+      if (version === 2) passOn([roots.pids, join(roots.pids, TOP), group])
+      writeFileSync(join(group, 'pids.max'), String(pids))
+      mkdirSync(join(group, 'in'))
+      if (version === 2) passOn([join(group, 'in')])
+    },
+    remove: async name => {
+      for (const root of all)
+        for (const folder of [join(root, TOP, name, 'in'), join(root, TOP, name)]) removeGroup(folder)
+    },
+  }
+}
+
+/** In version 2 a group has the controllers that its parent passes on. */
+function passOn(groups: readonly string[]): void {
+  for (const group of groups) {
+    const there = readValue(group, 'cgroup.controllers')?.split(' ') ?? []
+    const wanted = WANTED.filter(controller => there.includes(controller)).map(controller => `+${controller}`)
+    writeFileSync(join(group, 'cgroup.subtree_control'), wanted.join(' '))
+  }
+}
+
+function removeGroup(folder: string): void {
+  try {
+    rmdirSync(folder)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error
+  }
+}
+
+/** systemd lets nobody else make groups, and forgets a slice with its last unit unless it was started by name. */
+function systemdNaming(): Naming {
+  const unit = (name: string) => `${TOP}-${name}.slice`
+  return {
+    top: `/${TOP}.slice`,
+    limited: false,
+    place: name => ({ parent: unit(name), folder: `/${TOP}.slice/${unit(name)}` }),
+    make: async name => void (await run('systemctl', ['start', unit(name)], { timeout: 10_000 })),
+    remove: async name => void (await run('systemctl', ['stop', unit(name)], { timeout: 10_000 })),
+  }
+}

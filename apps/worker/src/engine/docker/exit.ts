@@ -1,0 +1,131 @@
+import { constants } from 'node:os'
+import { text } from 'node:stream/consumers'
+import type Docker from 'dockerode'
+import { sleep } from '../../support/lifecycle.js'
+import type { ContainerExit } from '../engine.js'
+import { asEngineError, hasStatus, toFailure } from './errors.js'
+import { timed } from './timed.js'
+
+/** 128 + SIGKILL. */
+const KILLED = 137
+const OOM_LOOKS = 4
+const OOM_LOOK_MS = 25
+const SIGNAL_LOOKS = 3
+const SIGNAL_LOOK_MS = 50
+/** How often, and at most how long between two times, an engine is asked that does not answer. */
+const MAX_FAILURES = 20
+const MAX_PAUSE_MS = 1000
+
+const GONE: ContainerExit = {
+  exitCode: -1,
+  oomKilled: false,
+  lost: true,
+  error: '',
+  startedAt: '',
+  finishedAt: '',
+}
+
+/**
+ * Waits for a container's end. `not-running` also answers for a container that has ended already, so no exit can be
+ * missed. The connection may break while the container lives on: then it is asked again, until the engine says more.
+ *
+ * @throws TaskFailure `engine.unavailable` when the engine stays away; the signal's reason
+ */
+export async function awaitExit(docker: Docker, id: string, signal: AbortSignal): Promise<ContainerExit> {
+  const container = docker.getContainer(id)
+  let brokeAt: number | null = null
+  for (let failures = 0; ; failures += 1) {
+    signal.throwIfAborted()
+    try {
+      await container.wait({ condition: 'not-running', abortSignal: signal })
+      const exit = await readWholeExit(container, signal)
+      return { ...exit, lost: brokeAt !== null && (await restartedSince(docker, brokeAt)) }
+    } catch (error) {
+      signal.throwIfAborted()
+      if (hasStatus(error, 404)) return GONE
+      if (failures >= MAX_FAILURES)
+        throw toFailure(error, 'engine.unavailable', `wait for container ${id.slice(0, 12)}`)
+      if (asEngineError(error).statusCode === undefined) brokeAt ??= Date.now()
+      await sleep(Math.min(MAX_PAUSE_MS, 50 * 2 ** failures), signal)
+    }
+  }
+}
+
+/**
+ * That a container was out of memory is noted apart from its end, and may come after it. Who was killed is asked for
+ * again for a moment; nothing is concluded from the status.
+ */
+async function readWholeExit(container: Docker.Container, signal: AbortSignal): Promise<ContainerExit> {
+  let exit = await readExit(container)
+  for (let looks = 0; looks < OOM_LOOKS && exit.exitCode === KILLED && !exit.oomKilled; looks += 1) {
+    await sleep(OOM_LOOK_MS, signal)
+    exit = await readExit(container)
+  }
+  return exit
+}
+
+async function readExit(container: Docker.Container): Promise<ContainerExit> {
+  const { State: state } = await timed(container.inspect())
+  return {
+    exitCode: state.ExitCode,
+    oomKilled: state.OOMKilled,
+    lost: false,
+    error: state.Error,
+    startedAt: state.StartedAt,
+    finishedAt: state.FinishedAt,
+  }
+}
+
+/** Whether the engine noted meanwhile that a container was out of memory. */
+export async function wasOutOfMemory(docker: Docker, id: string): Promise<boolean> {
+  return (await readExit(docker.getContainer(id))).oomKilled
+}
+
+interface EngineEvent {
+  readonly Actor?: { readonly Attributes?: Readonly<Record<string, string>> }
+}
+
+/**
+ * Whether the engine is another process than at that time, on our clock: an engine that starts ends every container that
+ * it finds, with statuses that are not the tasks', unless it is set to let them live. It keeps its events in memory, so one
+ * that remembers something older than the broken connection is the same.
+ */
+async function restartedSince(docker: Docker, brokeAt: number): Promise<boolean> {
+  const info = (await timed(docker.info())) as { SystemTime?: string; LiveRestoreEnabled?: boolean }
+  if (info.LiveRestoreEnabled === true) return false
+  const skew = Date.parse(info.SystemTime ?? '') - Date.now()
+  const until = (brokeAt + (Number.isNaN(skew) ? 0 : skew)) / 1000
+  return (await eventsUntil(docker, until)).length === 0
+}
+
+/**
+ * The signals that somebody sent a container through the engine, the last one first, such as `SIGKILL`. Looks more than
+ * once: the engine notes a signal after it has sent it.
+ */
+export async function signalsTo(docker: Docker, id: string): Promise<string[]> {
+  const names = new Map(Object.entries(constants.signals).map(([name, number]) => [String(number), name]))
+  for (let looks = 1; ; looks += 1) {
+    const filters = { type: ['container'], container: [id], event: ['kill'] }
+    const events = await eventsUntil(docker, Date.now() / 1000, filters)
+    const signals = events.map(event => event.Actor?.Attributes?.signal ?? '')
+    if (signals.length > 0) return signals.toReversed().map(signal => names.get(signal) ?? signal)
+    if (looks >= SIGNAL_LOOKS) return []
+    await sleep(SIGNAL_LOOK_MS)
+  }
+}
+
+/** What the engine remembers up to a time, in seconds since 1970 on its clock. */
+async function eventsUntil(
+  docker: Docker,
+  until: number,
+  filters: Readonly<Record<string, string[]>> = {},
+): Promise<EngineEvent[]> {
+  const stream = await timed(
+    docker.getEvents({ since: 1, until: Math.round(until * 1000) / 1000, filters: { ...filters } }),
+  )
+  const lines = await timed(text(stream))
+  return lines
+    .split('\n')
+    .filter(line => line !== '')
+    .map(line => JSON.parse(line) as EngineEvent)
+}

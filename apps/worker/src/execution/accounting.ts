@@ -1,0 +1,95 @@
+import type { TaskGroup, TaskGroups } from '../engine/cgroup/task-groups.js'
+import type { ContainerEngine } from '../engine/engine.js'
+import type { AcceptedTask } from '../intake/accepted-task.js'
+import { sleep } from '../support/lifecycle.js'
+import { IdleWatch } from './idle.js'
+import type { Exit } from './running-container.js'
+import { type Measured, Meter } from './usage.js'
+
+/** An OOM kill needs usage at the limit; the kernel counts in batches, and stops short of it by at most this. In bytes. */
+const OOM_MARGIN = 4 * 1024 ** 2
+const OOM_LOOKS = 5
+const OOM_LOOK_MS = 25
+
+/**
+ * What becomes known of a container's use of its limits: its control group, made before it, its meter, and the
+ * evidence that its exit is judged by.
+ */
+export class Accounting {
+  readonly #engine: ContainerEngine
+  readonly #task: AcceptedTask['task']
+  readonly #group: TaskGroup | null
+  #meter: Meter | null = null
+  #id = ''
+
+  /** @param groups null where this worker can't make control groups */
+  static async prepare(
+    engine: ContainerEngine,
+    groups: TaskGroups | null,
+    task: AcceptedTask['task'],
+    slot: string,
+  ): Promise<Accounting> {
+    const group = (await groups?.make(slot, task.environment.resources)) ?? null
+    return new Accounting(engine, task, group)
+  }
+
+  private constructor(engine: ContainerEngine, task: AcceptedTask['task'], group: TaskGroup | null) {
+    this.#engine = engine
+    this.#task = task
+    this.#group = group
+  }
+
+  /** What the container's spec says of it. */
+  get spec(): { readonly cgroupParent?: string; readonly pids?: number } {
+    return this.#group ? { cgroupParent: this.#group.parent, pids: this.#group.pids } : {}
+  }
+
+  /** To be called as soon as the container runs. @param onIdle called once it has done nothing for `limits.idleTimeout` */
+  begin(id: string, logFolder: string, onIdle: () => void): void {
+    const { idleTimeout } = this.#task.limits
+    const watch = idleTimeout === null ? null : new IdleWatch(idleTimeout * 1000, onIdle)
+    this.#id = id
+    this.#meter = new Meter({
+      engine: this.#engine,
+      id,
+      group: this.#group,
+      networked: this.#task.environment.network.mode !== 'none',
+      logFolder,
+      ...(watch ? { onLook: activity => watch.look(activity) } : {}),
+    })
+  }
+
+  /** The exit with what the counters say of it. */
+  async complete(exit: Exit): Promise<Exit> {
+    await this.#meter?.finish()
+    const figures = this.#meter?.figures
+    return {
+      ...exit,
+      pidsExceeded: figures?.pidsExceeded ?? false,
+      oomKilled: exit.oomKilled || (figures?.oomKills ?? 0) > 0 || (await this.#lateOom(exit)),
+    }
+  }
+
+  /** Null before the container ran. */
+  usage(): Measured | null {
+    return this.#meter?.measured() ?? null
+  }
+
+  /** Repeatable; the container must be gone. */
+  async release(): Promise<void> {
+    await this.#meter?.finish()
+    await this.#group?.remove()
+  }
+
+  /** The engine notes an OOM kill apart from the end, and maybe after it; but only who came to the limit can have been killed. */
+  async #lateOom(exit: Exit): Promise<boolean> {
+    const peak = this.#meter?.figures.memoryPeakBytes ?? 0
+    if (exit.cause === 'lost' || this.#group?.countsOomKills) return false
+    if (peak < this.#task.environment.resources.memory - OOM_MARGIN) return false
+    for (let looks = 0; looks < OOM_LOOKS; looks += 1) {
+      if (await this.#engine.wasOutOfMemory(this.#id).catch(() => false)) return true
+      await sleep(OOM_LOOK_MS)
+    }
+    return false
+  }
+}
