@@ -116,6 +116,7 @@ describe('several workers', () => {
     await withFolder(async dataDir => {
       const log = createLog('error', {})
       const reaper = new Reaper({
+        groups: null,
         engine: realEngine,
         owner: fixture.owner,
         dataDir,
