@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { readdir, readFile, realpath } from 'node:fs/promises'
 import { join } from 'node:path'
 import type Docker from 'dockerode'
@@ -71,8 +72,21 @@ async function mountsBelow(dataDir: string): Promise<string[]> {
   return table
     .split('\n')
     .map(line => unescapeField(line.split(' ')[4] ?? ''))
-    .filter(point => point.startsWith(`${folder}/`))
+    .filter(point => point.startsWith(`${folder}/`) && !isOfLiveWorker(point, folder))
     .map(point => `mount ${point}`)
+}
+
+/** A live worker keeps one mount for the disks of its tasks to come; its id holds its pid and when that began. */
+function isOfLiveWorker(point: string, folder: string): boolean {
+  const [, pid, start] = /^\/disks\/w-(\d+)-(\d+)-[^/]*$/.exec(point.slice(folder.length)) ?? []
+  if (pid === undefined) return false
+  try {
+    const stat = readFileSync(`/proc/${pid}/stat`, 'latin1')
+    // After the name in parentheses, which may hold anything, the start is the 20th field.
+    return stat.slice(stat.lastIndexOf(')') + 2).split(' ')[19] === start
+  } catch {
+    return false
+  }
 }
 
 /** In mountinfo a blank, a tab, a newline and a backslash are written in octal, as `\040`. */

@@ -14,6 +14,9 @@ beforeEach(async () => {
 })
 afterEach(async () => await world.close())
 
+/** Runs until somebody looks into it. */
+const UNTIL_GO = 'echo started; until [ -e go ]; do sleep 0.1; done'
+
 async function agirunner(args: readonly string[], input?: string) {
   const child = spawn(process.execPath, [COMMAND, ...args], {
     env: {
@@ -122,9 +125,10 @@ describe('agirunner keep', () => {
   it('ends by itself when its time is over, also without the worker that kept it', async () => {
     const first = await world.startWorker()
     const taskId = newTaskId()
-    await world.producer.enqueue({ taskId, run: { script: 'echo started; sleep 2' } })
+    await world.producer.enqueue({ taskId, run: { script: UNTIL_GO } })
     await running(taskId)
     expect(await agirunner(['keep', '--for', '15s', taskId])).toMatchObject({ code: 0 })
+    await agirunner(['exec', taskId, 'touch', 'go'])
     await world.producer.waitForResult(taskId)
     await eventually(async () => (await stateOf(taskId)) === 'running')
     first.kill('SIGKILL')
@@ -141,9 +145,10 @@ describe('agirunner keep', () => {
       [good, 0],
       [bad, 1],
     ] as const) {
-      await world.producer.enqueue({ taskId, run: { script: `echo started; sleep 1; exit ${code}` } })
+      await world.producer.enqueue({ taskId, run: { script: `${UNTIL_GO}; exit ${code}` } })
       await running(taskId)
       await world.producer.keep(taskId, { forMs: 600_000, when: 'failure' })
+      await agirunner(['exec', taskId, 'touch', 'go'])
       await world.producer.waitForResult(taskId)
     }
     await worker.stop()
