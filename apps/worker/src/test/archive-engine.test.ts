@@ -270,6 +270,7 @@ describe('a task whose engine shares no files', () => {
       bootstrapMs: 60_000,
       allowRootProfile: true,
       beforeRun: () => Promise.resolve(),
+      notStarted: () => Promise.resolve(),
     })
     const { taskId } = accepted.task
     const state = new AttemptState({ taskId, attempt: 1, queuedMs: 0, emit: () => undefined })
