@@ -4,7 +4,7 @@
 /** The rooms of the worker in the order that data flows: a room may import from an earlier one, never from a later. */
 const ROOMS = ['intake', 'engine', 'workspace', 'execution', 'capture', 'report', 'cleanup']
 /** The files that see all rooms: they join them and tell the story. */
-const STORY = ['main', 'index', 'compose', 'consume', 'run-task']
+const STORY = ['main', 'verify-image', 'index', 'compose', 'consume', 'run-task']
 
 const WORKER = '^apps/worker/src/'
 const TEST = '\\.test\\.ts$|/src/testing/|/src/test/'

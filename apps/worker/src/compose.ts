@@ -117,6 +117,9 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
     beforeRun: async accepted => {
       await records.markRan(accepted.task.taskId, accepted.fence, accepted.attempt)
     },
+    notStarted: async accepted => {
+      await records.unmarkRan(accepted.task.taskId, accepted.fence, accepted.attempt)
+    },
   })
 
   const cancellations = new Cancellations({

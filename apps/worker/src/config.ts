@@ -207,6 +207,11 @@ function listOf(text: string): string[] {
   return text.split(/[\s,]+/).filter(name => name !== '')
 }
 
+/** The same for what needs no queue: REDIS_URL may be missing. @throws ConfigError */
+export function readConfigWithoutQueue(env: NodeJS.ProcessEnv = process.env): Omit<Config, 'redisUrl'> {
+  return readConfig({ REDIS_URL: 'redis://', ...env })
+}
+
 /** Adds to the problems why the operator's catalog can't be used. */
 function catalogOf({ AGIRUNNER_CATALOG: path }: NodeJS.ProcessEnv, problems: string[]): Catalog {
   try {

@@ -208,7 +208,9 @@ class Attempt {
     const { failure } = outcome
     if (failure && this.#task) {
       const record = await this.#options.records.read(this.#taskId)
-      const facts = { failure, ran, attempts: record.attempts.length, ranAttempts: record.ran.size }
+      // What is marked counts, whatever was seen of it: else an attempt that fails at its start is tried for ever.
+      const counts = ran || record.ran.has(this.#begun.attempt)
+      const facts = { failure, ran: counts, attempts: record.attempts.length, ranAttempts: record.ran.size }
       const delayMs = retryDelay(this.#task, facts)
       if (delayMs !== null) return await this.#retry(failure, delayMs)
     }

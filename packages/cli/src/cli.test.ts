@@ -7,6 +7,7 @@ import { join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
 import { FAILURES, redisNames, type TaskResult } from '@agirunner/contracts'
 import { announceWorker, ScriptedWorker } from '@agirunner/producer/testing'
+import { BASE_IMAGE } from '@agirunner/setup'
 import { eventually, removeQueue, startRedis, type TestRedis, uniqueQueue } from '@agirunner/test-kit'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals'
 import { Redis } from 'ioredis'
@@ -421,5 +422,35 @@ describe('doctor', () => {
     const { code, stdout } = await cli(['doctor'], { env: { REDIS_URL: 'redis://127.0.0.1:1' } })
     expect(code).toBe(5)
     expect(stdout).toMatch(/^bad {3}redis .*ECONNREFUSED.*\n {20}fix: start it/)
+  })
+
+  it('lists the catalog, and what of it is here', async () => {
+    const { stdout } = await cli(['doctor'])
+    expect(stdout).toContain(`debian-base: ${BASE_IMAGE}, here.`)
+    expect(stdout.match(/^ok {4}catalog /gm)).toHaveLength(10)
+  })
+
+  it('looks into an image', async () => {
+    const { code, stdout } = await cli(['doctor', '--image', 'debian-base', '--json'])
+    const findings = stdout
+      .trim()
+      .split('\n')
+      .map(line => JSON.parse(line) as { check: string; level: string; found: string })
+    expect(code).toBe(0)
+    expect(findings.map(({ check, level }) => `${check} ${level}`)).toEqual([
+      'image ok',
+      'bootstrap ok',
+      'packages ok',
+      'user ok',
+      'certificates ok',
+      'runtimes ok',
+    ])
+    expect(findings[5]?.found).toContain('git version')
+  })
+
+  it('says why an image is none', async () => {
+    const { code, stdout } = await cli(['doctor', '--image', 'No/Image'])
+    expect(code).toBe(5)
+    expect(stdout).toMatch(/^bad {3}image .*spec\.invalid: .*lower-case/)
   })
 })

@@ -79,6 +79,17 @@ return 1
 `
 
 /**
+ * Takes back that an attempt ran: its container did not start after all.
+ * KEYS record · ARGV fence, attempt
+ * @returns 1, or 0 when a later attempt has taken over
+ */
+export const UNMARK_RAN = `
+if redis.call('HGET', KEYS[1], 'fence') ~= ARGV[1] then return 0 end
+redis.call('HDEL', KEYS[1], 'ran:' .. ARGV[2])
+return 1
+`
+
+/**
  * Renews the lease of an attempt that is still the current one.
  * KEYS record, lease · ARGV fence, lease in ms
  * @returns 1, or 0 when a later attempt has taken over

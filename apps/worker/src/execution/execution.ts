@@ -1,5 +1,6 @@
 import { chown, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
+import { TaskFailure } from '@agirunner/contracts'
 import type { AttemptState } from '../attempt-state.js'
 import type { TaskGroups } from '../engine/cgroup/task-groups.js'
 import type { ContainerEngine, EngineInfo } from '../engine/engine.js'
@@ -37,6 +38,8 @@ export interface ExecutionOptions {
    * from its last command to the task's first by itself, and nobody could put a mark between. Rejects when it must not run.
    */
   readonly beforeRun: (accepted: AcceptedTask) => Promise<void>
+  /** Called when the engine has said, after `beforeRun`, that the container did not start: the attempt does not count. */
+  readonly notStarted: (accepted: AcceptedTask) => Promise<void>
 }
 
 /** Turns a plan into a running container. */
@@ -118,6 +121,7 @@ export class Execution {
       await log?.abandon()
       await engine.remove(id)
       await accounting.release()
+      if (saysNotStarted(error)) await this.#options.notStarted(accepted)
       throw error
     }
     state.enter(accepted.task.environment.bootstrap.length > 0 ? 'bootstrap' : 'run')
@@ -242,6 +246,14 @@ export class Execution {
       },
     }
   }
+}
+
+/** An engine that gave no answer may have started it. */
+function saysNotStarted(error: unknown): boolean {
+  return (
+    error instanceof TaskFailure &&
+    (error.code === 'container.start_failed' || error.code === 'image.incompatible')
+  )
 }
 
 /** A few are named, the result has them all. */

@@ -92,6 +92,53 @@ describe('the gate', () => {
   })
 })
 
+describe('a gate with a bootstrap', () => {
+  const bootstrap = ['echo one; cd /', ['sh', '-c', 'echo "$1"', 'sh', "it's two"]]
+
+  it('runs it before the command, and becomes the command', () => {
+    const result = run(renderGate({ script: 'pwd; exit 4' }, { A: 'b' }, { bootstrap }))
+    expect(result).toMatchObject({ code: 4, stdout: `one\nit's two\n${folder}\n` })
+    expect(result.marks.steps.map(step => [step.index, step.exitCode, step.stdoutOffset])).toEqual([
+      [0, 0, 0],
+      [1, 0, 4],
+      [2, null, 13],
+    ])
+  })
+
+  it('runs it before the steps, with the first indexes', () => {
+    const steps = [{ name: 'build', script: 'exit 3' }]
+    const { code, marks } = run(renderGate({ steps }, {}, { bootstrap }))
+    expect(code).toBe(3)
+    expect(marks.steps.map(step => [step.index, step.exitCode])).toEqual([
+      [0, 0],
+      [1, 0],
+      [2, 3],
+    ])
+  })
+
+  it('goes no further than the first that fails', () => {
+    const { code, stdout, marks } = run(
+      renderGate({ script: 'echo task' }, {}, { bootstrap: ['exit 9', 'echo two'] }),
+    )
+    expect({ code, stdout, steps: marks.steps.length }).toEqual({ code: 9, stdout: '', steps: 1 })
+  })
+
+  it('says 127 for a command of the task that is not there', () => {
+    expect(run(renderGate({ command: ['no-such-program'] }, {}, { bootstrap })).code).toBe(127)
+  })
+
+  it('tells where the task begins also where there is no wc', () => {
+    const hidden = renderGate({ script: 'true' }, {}, { bootstrap: ['true'] }).replace(
+      'command -v wc',
+      'false',
+    )
+    expect(run(hidden).marks.steps).toMatchObject([
+      { index: 0, exitCode: 0, durationMs: expect.any(Number), stdoutOffset: Number.POSITIVE_INFINITY },
+      { index: 1, startedMs: expect.any(Number) },
+    ])
+  })
+})
+
 describe('a gate whose files the worker does not see', () => {
   const border = newBorder()
 

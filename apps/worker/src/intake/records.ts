@@ -127,6 +127,11 @@ export class TaskRecords {
     return (await this.#redis.eval(scripts.MARK_RAN, 1, this.#names.record(taskId), fence, attempt)) === 1
   }
 
+  /** Takes `markRan` back. @returns false when a later attempt has taken over */
+  async unmarkRan(taskId: string, fence: number, attempt: number): Promise<boolean> {
+    return (await this.#redis.eval(scripts.UNMARK_RAN, 1, this.#names.record(taskId), fence, attempt)) === 1
+  }
+
   /** Rewrites an attempt that ended without ending the task, and gives its lease back. */
   async end(taskId: string, fence: number, attempt: AttemptRecord): Promise<boolean> {
     const keys = [this.#names.record(taskId), this.#names.lease(taskId)]

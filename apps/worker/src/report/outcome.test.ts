@@ -144,3 +144,38 @@ describe('retryDelay', () => {
     expect(retryDelay(task(), { ...facts, failure: failure('task.exit_nonzero') })).toBeNull()
   })
 })
+
+describe('a bootstrap', () => {
+  const booted = task({ environment: { bootstrap: ['true', ['make', 'x'.repeat(100)]] } })
+  const exit = (more: object, marks: string) =>
+    outputs({ during: 'bootstrap', marks: parseMarks(marks), ...more })
+
+  it('that failed is told by its command and exit code', () => {
+    const marks = 'g\nb 0 0 0 1.00\nx 0 0 1.10\nb 1 0 0 1.10\nx 1 2 1.20\n'
+    expect(judge(booted, exit({ code: 2 }, marks))).toMatchObject({
+      code: 'environment.bootstrap_failed',
+      phase: 'bootstrap',
+      message: expect.stringMatching(/^bootstrap 2 \("make x+…"\) ended with exit code 2$/),
+    })
+  })
+
+  it('that was late is no timeout of the task', () => {
+    const late = { code: 143, cause: 'deadline' as const }
+    expect(judge(booted, exit(late, 'g\nb 0 0 0 1.00\n'))).toMatchObject({
+      code: 'environment.bootstrap_failed',
+      message: expect.stringContaining('bootstrap 1 ("true") was not done'),
+    })
+    expect(judge(booted, outputs({ ...late, during: 'run' }))).toMatchObject({ code: 'task.timeout' })
+  })
+
+  it.each([
+    ['canceled', { code: 143, cause: 'canceled' as const }, 'task.canceled'],
+    ['out of memory', { code: 137, oomKilled: true }, 'task.out_of_memory'],
+  ])('that was %s is told as in a run', (_what, how, code) => {
+    expect(judge(booted, exit(how, 'g\nb 0 0 0 1.00\n'))).toMatchObject({ code, phase: 'bootstrap' })
+  })
+
+  it('whose marks are gone still failed', () => {
+    expect(judge(booted, exit({ code: 1 }, ''))).toMatchObject({ code: 'environment.bootstrap_failed' })
+  })
+})

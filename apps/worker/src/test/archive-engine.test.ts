@@ -275,6 +275,7 @@ describe('a task whose engine shares no files', () => {
       allowRootProfile: true,
       allowedRuntimes: [],
       beforeRun: () => Promise.resolve(),
+      notStarted: () => Promise.resolve(),
     })
     const { taskId } = accepted.task
     const state = new AttemptState({ taskId, attempt: 1, queuedMs: 0, emit: () => undefined })

@@ -51,12 +51,15 @@ const MEANINGS: readonly Meaning[] = [
   },
 ]
 
+/** What dockerode puts before the engine's words. */
+const CLIENTS_OWN = /^\(HTTP code \d+\) [^-]*- /
+
 /** What a failed pull of `reference` stands for. `withCredentials`: whether the registry was told any. */
 export function pullFailure(error: unknown, reference: string, withCredentials: boolean): TaskFailure {
   if (error instanceof TaskFailure) return error
   const { message, json, statusCode } = asEngineError(error)
   if (statusCode === undefined) return toFailure(error, 'image.pull_failed', `pull image "${reference}"`)
-  const text = (json?.message ?? message).trim()
+  const text = (json?.message ?? message).replace(CLIENTS_OWN, '').trim()
   const { code, means, hint } = meaningOf(text, statusCode, !withCredentials && isDefaultRegistry(reference))
   return new TaskFailure(code, `image "${reference}": ${means}; ${text}`, hint === undefined ? {} : { hint })
 }

@@ -170,7 +170,7 @@ export class Images {
     const short = said.replaceAll(/\s+/g, ' ').slice(0, MAX_SAID)
     const isRefused = failure.code === 'image.auth_failed' || failure.code === 'image.not_found'
     const message = isRefused && problem !== null ? `${short}; ${problem}` : short
-    const { hint } = isRefused ? hintOf(this.#options.catalog, image) : {}
+    const { hint } = hintOf(this.#options.catalog, image)
     return new TaskFailure(failure.code, message, {
       ...(failure.phase === null ? {} : { phase: failure.phase }),
       hint: hint ?? failure.hint,

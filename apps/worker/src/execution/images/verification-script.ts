@@ -1,5 +1,5 @@
 /** What a bootstrap may count on, and the gate with it. */
-export const REQUIRED = ['sh', 'cat', 'mkdir', 'mv', 'chmod', 'rm', 'cp', 'sleep', 'env'] as const
+const REQUIRED = ['sh', 'cat', 'mkdir', 'mv', 'chmod', 'rm', 'cp', 'sleep', 'env'] as const
 
 /** What is asked for its version, and how. The first line that it prints is taken. */
 const RUNTIMES: Readonly<Record<string, string>> = {
@@ -29,7 +29,8 @@ const CERTIFICATES = [
  */
 export const VERIFICATION_SCRIPT = [
   `has() { command -v "$1" >/dev/null 2>&1; }`,
-  `first() { while IFS= read -r line; do [ -z "$line" ] || { echo "$line"; return; }; done; }`,
+  // The last line may have no newline.
+  `first() { while IFS= read -r line || [ -n "$line" ]; do [ -z "$line" ] || { echo "$line"; return; }; done; }`,
   `for name in ${REQUIRED.join(' ')}; do has "$name" || echo "missing $name"; done`,
   'echo checked',
   `for name in ${MANAGERS.join(' ')}; do if has "$name"; then echo "manager $name"; break; fi; done`,
