@@ -104,7 +104,7 @@ export class Reaper {
       if (owner === null || owner.host !== this.#options.owner.host) continue
       if (this.#outlasts(name) ?? isAlive(owner.worker)) continue
       removed += await this.#try(async () => {
-        await reapDisk(this.#options.dataDir, owner.worker, name)
+        if (owner.disk) await reapDisk(owner.disk)
         await rm(join(root, name), { recursive: true, force: true })
         if (this.#takenOver.delete(name)) await this.#options.groups?.drop(name)
       })
@@ -137,9 +137,16 @@ export class Reaper {
   }
 }
 
-async function readOwner(slot: string): Promise<{ worker: string; host: string } | null> {
+interface SlotOwner {
+  readonly worker: string
+  readonly host: string
+  /** The folder of the slot's disk; null or absent where it has none. */
+  readonly disk?: string | null
+}
+
+async function readOwner(slot: string): Promise<SlotOwner | null> {
   try {
-    return JSON.parse(await readFile(join(slot, 'owner.json'), 'utf8')) as { worker: string; host: string }
+    return JSON.parse(await readFile(join(slot, 'owner.json'), 'utf8')) as SlotOwner
   } catch {
     return null
   }

@@ -3,7 +3,7 @@ import { chownSync, mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Owner } from '../engine/labels.js'
 import { processStart } from '../support/identity.js'
-import type { TaskDisk, TaskDisks } from './disk/task-disks.js'
+import type { TaskDisks } from './disk/task-disks.js'
 import type { Slot } from './plan.js'
 import { removeTree } from './remove-tree.js'
 
@@ -45,11 +45,12 @@ export async function makeSlot(
   const id = randomUUID()
   const root = join(dataDir, 'slots', id)
   mkdirSync(join(dataDir, 'slots'), { recursive: true, mode: 0o711 })
-  let disk: TaskDisk | null = null
+  // First, so that no slot is ever without its owner's name for longer than a call takes.
+  const disk = disks && (await disks.from.make(disks.bytes))
   try {
     mkdirSync(root, { mode: 0o700 })
-    writeFileSync(join(root, 'owner.json'), JSON.stringify(describeOwner(worker)), { mode: 0o600 })
-    if (disks) disk = await disks.from.make(id, join(root, 'disk.img'), disks.bytes)
+    const described = { ...describeOwner(worker), disk: disk?.folder ?? null }
+    writeFileSync(join(root, 'owner.json'), JSON.stringify(described), { mode: 0o600 })
     const writable = disk?.folder ?? root
     const slot: Slot = {
       id,

@@ -140,6 +140,7 @@ class WorkspaceRoom implements Workspaces {
     } catch (error) {
       if (!isDiskFull(error)) throw inPhase(error)
       // What nobody uses gives way to a task.
+      await disks?.dropSpares()
       await this.#keeper.prune()
       return await make().catch(again => {
         throw inPhase(again)

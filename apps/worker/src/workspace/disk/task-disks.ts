@@ -26,12 +26,32 @@ export interface TaskDisk extends Releasable {
   usage(): Promise<DiskUsage>
 }
 
+/** One is kept ready for each of so many sizes. */
+const MAX_SPARES = 2
+/** A spare must leave so many times its size free: it is a convenience, and takes no room from tasks. */
+const SPARE_ROOM = 8
+/** Removals that may be under way behind everybody's back. */
+const MAX_REMOVALS = 8
+
+/** A disk that is mounted, and nobody's yet. */
+interface Mounted {
+  readonly folder: string
+  readonly image: string
+}
+
 /**
  * Makes disks for slots. They are mounted below a folder of this worker's own whose mounts every mount namespace hears
  * of: the processes that read changes have their own, and a disk that one of them still had would never be freed.
+ *
+ * To make one takes longer than everything else about a workspace that was there before, so the next of a size is made
+ * when one was taken, and removed ones go behind everybody's back.
  */
 export class TaskDisks {
   readonly #folder: string
+  readonly #spares = new Map<number, Promise<Mounted | null>>()
+  readonly #removals = new Set<Promise<void>>()
+  #made = 0
+  #closed = false
 
   /** @throws Error that says why this worker can't mount */
   static async open(dataDir: string, worker: string): Promise<TaskDisks> {
@@ -54,12 +74,54 @@ export class TaskDisks {
     this.#folder = folder
   }
 
-  /**
-   * @param image where the file that holds the disk is to lie
-   * @throws Error (`ENOSPC` in its words when the worker's own disk is full)
-   */
-  async make(id: string, image: string, bytes: number): Promise<TaskDisk> {
-    const folder = join(this.#folder, id)
+  /** @throws Error (`ENOSPC` in its words when the worker's own disk is full) */
+  async make(bytes: number): Promise<TaskDisk> {
+    const mounted = (await this.#spare(bytes)) ?? (await this.#mount(bytes))
+    this.#prepare(bytes)
+    return taskDisk(mounted.folder, () => this.#remove(mounted))
+  }
+
+  /** Gives up what nobody uses, so that its room is free. */
+  async dropSpares(): Promise<void> {
+    const spares = [...this.#spares.values()]
+    this.#spares.clear()
+    await Promise.all(spares.map(async spare => await removeDisk(await spare)))
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true
+    await this.dropSpares()
+    await Promise.all(this.#removals)
+    await unmountDisk(this.#folder)
+    // What is kept for somebody still has its file here.
+    await rmdir(this.#folder).catch(() => undefined)
+  }
+
+  async #spare(bytes: number): Promise<Mounted | null> {
+    const spare = this.#spares.get(bytes) ?? null
+    this.#spares.delete(bytes)
+    return await spare
+  }
+
+  #prepare(bytes: number): void {
+    if (this.#closed || this.#spares.has(bytes) || this.#spares.size >= MAX_SPARES) return
+    this.#spares.set(bytes, this.#prepared(bytes))
+  }
+
+  async #prepared(bytes: number): Promise<Mounted | null> {
+    try {
+      const { bavail, bsize } = await statfs(this.#folder)
+      return bavail * bsize < SPARE_ROOM * bytes ? null : await this.#mount(bytes)
+    } catch {
+      // Who needs one makes it, and hears why it can't be made.
+      return null
+    }
+  }
+
+  async #mount(bytes: number): Promise<Mounted> {
+    this.#made += 1
+    const folder = join(this.#folder, this.#made.toString(36))
+    const image = `${folder}.img`
     await makeDiskImage(image, bytes)
     try {
       await mountDisk(image, folder)
@@ -67,21 +129,32 @@ export class TaskDisks {
       await rm(image, { force: true })
       throw error
     }
-    return mountedDisk(folder, image)
+    return { folder, image }
   }
 
-  async close(): Promise<void> {
-    await unmountDisk(this.#folder)
-    await rmdir(this.#folder)
+  async #remove(mounted: Mounted): Promise<void> {
+    while (this.#removals.size >= MAX_REMOVALS) await Promise.race(this.#removals)
+    // The reaper of a later worker removes what fails here.
+    const removal = removeDisk(mounted).catch(() => undefined)
+    this.#removals.add(removal)
+    void removal.then(() => this.#removals.delete(removal))
   }
 }
 
-function mountedDisk(folder: string, image: string): TaskDisk {
+async function removeDisk(mounted: Mounted | null): Promise<void> {
+  if (mounted === null) return
+  await unmountDisk(mounted.folder)
+  await rmdir(mounted.folder).catch(() => undefined)
+  await rm(mounted.image, { force: true })
+}
+
+function taskDisk(folder: string, remove: () => Promise<void>): TaskDisk {
   const used = async () => {
     const { blocks, bfree, bsize, ffree } = await statfs(folder)
     return { bytes: (blocks - bfree) * bsize, full: bfree === 0 || ffree === 0 }
   }
   let before = 0
+  let removed = false
   return {
     folder,
     begin: async () => {
@@ -92,18 +165,18 @@ function mountedDisk(folder: string, image: string): TaskDisk {
       return { bytes: Math.max(0, now - before), full }
     },
     release: async () => {
-      await unmountDisk(folder)
-      await rmdir(folder).catch(() => undefined)
-      await rm(image, { force: true })
+      if (removed) return
+      removed = true
+      await remove()
     },
   }
 }
 
-/** Unmounts the disk of one slot that nobody uses any more, where it has one. */
-export async function reapDisk(dataDir: string, worker: string, slot: string): Promise<void> {
-  const folder = join(dataDir, DISKS, worker, slot)
+/** Unmounts and removes one disk that nobody uses any more, by its folder. */
+export async function reapDisk(folder: string): Promise<void> {
   for (const point of await mountsAt(folder)) await run('umount', ['-l', point])
   await rm(folder, { recursive: true, force: true })
+  await rm(`${folder}.img`, { force: true })
 }
 
 /**
