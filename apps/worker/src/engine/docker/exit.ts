@@ -4,6 +4,7 @@ import type Docker from 'dockerode'
 import { sleep } from '../../support/lifecycle.js'
 import type { ContainerExit } from '../engine.js'
 import { asEngineError, hasStatus, toFailure } from './errors.js'
+import { openStream } from './open-stream.js'
 import { timed } from './timed.js'
 
 /** 128 + SIGKILL. */
@@ -37,7 +38,7 @@ export async function awaitExit(docker: Docker, id: string, signal: AbortSignal)
   for (let failures = 0; ; failures += 1) {
     signal.throwIfAborted()
     try {
-      await container.wait({ condition: 'not-running', abortSignal: signal })
+      await waitForEnd(docker, id, signal)
       const exit = await readWholeExit(container, signal)
       return { ...exit, lost: brokeAt !== null && (await restartedSince(docker, brokeAt)) }
     } catch (error) {
@@ -49,6 +50,23 @@ export async function awaitExit(docker: Docker, id: string, signal: AbortSignal)
       await sleep(Math.min(MAX_PAUSE_MS, 50 * 2 ** failures), signal)
     }
   }
+}
+
+/**
+ * The engine answers at once, and the body of its answer comes with the container's end. It is read as a stream, because
+ * docker-modem never settles a call whose connection breaks after the head of the answer.
+ */
+async function waitForEnd(docker: Docker, id: string, signal: AbortSignal): Promise<void> {
+  const statusCodes = { 200: true, 404: 'no such container', 500: 'server error' }
+  const options = { condition: 'not-running' }
+  const request = { path: `/containers/${id}/wait?`, method: 'POST', options, statusCodes, isStream: true }
+  const call = new Promise<NodeJS.ReadableStream>((resolve, reject) => {
+    docker.modem.dial(request, (error, answer) => {
+      if (error) reject(error as Error)
+      else resolve(answer as NodeJS.ReadableStream)
+    })
+  })
+  await text(await openStream(call, signal))
 }
 
 /**
