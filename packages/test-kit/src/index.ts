@@ -4,6 +4,7 @@ export { type GitOptions, git } from './git.js'
 export { type GitRequest, type GitServer, type GitServerOptions, serveGit } from './git-server.js'
 export { type Asked, type HostileGit, type HostileKind, serveHostileGit } from './hostile/server.js'
 export { expectNoLeaks, type LeakOptions, leaks } from './leaks.js'
+export { type PrivateEngine, startPrivateEngine } from './private-engine.js'
 export { type ProcessInfo, processTree } from './processes.js'
 export {
   type PrivateRedis,

@@ -4,6 +4,7 @@ import type Docker from 'dockerode'
 import { sleep } from '../../support/lifecycle.js'
 import type { ContainerExit } from '../engine.js'
 import { asEngineError, hasStatus, toFailure } from './errors.js'
+import { openStream } from './open-stream.js'
 import { timed } from './timed.js'
 
 /** 128 + SIGKILL. */
@@ -33,22 +34,40 @@ const GONE: ContainerExit = {
  */
 export async function awaitExit(docker: Docker, id: string, signal: AbortSignal): Promise<ContainerExit> {
   const container = docker.getContainer(id)
-  let brokeAt: number | null = null
+  const since = Date.now()
+  let broke = false
   for (let failures = 0; ; failures += 1) {
     signal.throwIfAborted()
     try {
-      await container.wait({ condition: 'not-running', abortSignal: signal })
+      await waitForEnd(docker, id, signal)
       const exit = await readWholeExit(container, signal)
-      return { ...exit, lost: brokeAt !== null && (await restartedSince(docker, brokeAt)) }
+      return { ...exit, lost: broke && (await restartedSince(docker, since)) }
     } catch (error) {
       signal.throwIfAborted()
       if (hasStatus(error, 404)) return GONE
       if (failures >= MAX_FAILURES)
         throw toFailure(error, 'engine.unavailable', `wait for container ${id.slice(0, 12)}`)
-      if (asEngineError(error).statusCode === undefined) brokeAt ??= Date.now()
+      broke ||= asEngineError(error).statusCode === undefined
       await sleep(Math.min(MAX_PAUSE_MS, 50 * 2 ** failures), signal)
     }
   }
+}
+
+/**
+ * The engine answers at once, and the body of its answer comes with the container's end. It is read as a stream, because
+ * docker-modem never settles a call whose connection breaks after the head of the answer.
+ */
+async function waitForEnd(docker: Docker, id: string, signal: AbortSignal): Promise<void> {
+  const statusCodes = { 200: true, 404: 'no such container', 500: 'server error' }
+  const options = { condition: 'not-running' }
+  const request = { path: `/containers/${id}/wait?`, method: 'POST', options, statusCodes, isStream: true }
+  const call = new Promise<NodeJS.ReadableStream>((resolve, reject) => {
+    docker.modem.dial(request, (error, answer) => {
+      if (error) reject(error as Error)
+      else resolve(answer as NodeJS.ReadableStream)
+    })
+  })
+  await text(await openStream(call, signal))
 }
 
 /**
@@ -87,14 +106,15 @@ interface EngineEvent {
 
 /**
  * Whether the engine is another process than at that time, on our clock: an engine that starts ends every container that
- * it finds, with statuses that are not the tasks', unless it is set to let them live. It keeps its events in memory, so one
- * that remembers something older than the broken connection is the same.
+ * it finds, with statuses that are not the tasks', unless it is set to let them live. It keeps its last events in memory, so
+ * one that remembers something from before is the same. When in doubt the status is not believed: the worst is a task that
+ * may run again, in place of a success that never was.
  */
-async function restartedSince(docker: Docker, brokeAt: number): Promise<boolean> {
+async function restartedSince(docker: Docker, since: number): Promise<boolean> {
   const info = (await timed(docker.info())) as { SystemTime?: string; LiveRestoreEnabled?: boolean }
   if (info.LiveRestoreEnabled === true) return false
   const skew = Date.parse(info.SystemTime ?? '') - Date.now()
-  const until = (brokeAt + (Number.isNaN(skew) ? 0 : skew)) / 1000
+  const until = (since + (Number.isNaN(skew) ? 0 : skew)) / 1000
   return (await eventsUntil(docker, until)).length === 0
 }
 
