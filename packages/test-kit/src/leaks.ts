@@ -76,9 +76,9 @@ async function mountsBelow(dataDir: string): Promise<string[]> {
     .map(point => `mount ${point}`)
 }
 
-/** A live worker keeps one mount for the disks of its tasks to come; its id holds its pid and when that began. */
+/** A live worker keeps disks ready for tasks to come, and shows by its slots what is in use; its id holds its pid and start. */
 function isOfLiveWorker(point: string, folder: string): boolean {
-  const [, pid, start] = /^\/disks\/w-(\d+)-(\d+)-[^/]*$/.exec(point.slice(folder.length)) ?? []
+  const [, pid, start] = /^\/disks\/w-(\d+)-(\d+)-/.exec(point.slice(folder.length)) ?? []
   if (pid === undefined) return false
   try {
     const stat = readFileSync(`/proc/${pid}/stat`, 'latin1')
