@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import type { ContainerEngine } from '../engine/engine.js'
 import { monotonicMs, sleep } from '../support/lifecycle.js'
 import type { WorkspacePlan } from '../workspace/plan.js'
-import type { Limit } from './running-container.js'
+import type { Limit } from './limit.js'
 
 export interface DiskWatchOptions {
   readonly engine: ContainerEngine

@@ -2,12 +2,10 @@ import type { ExitCause } from '@agirunner/contracts'
 import type { Releasable } from '../support/lifecycle.js'
 import type { WorkspacePlan } from '../workspace/plan.js'
 import type { DiskRecord } from './disk-watch.js'
+import type { Limit } from './limit.js'
 import type { GateMarks } from './marks.js'
 import type { Egress } from './network/networks.js'
 import type { Measured } from './usage.js'
-
-/** What a task may pass. */
-export type Limit = 'task.log_limit' | 'task.disk_full' | 'task.output_limit'
 
 /** How a container ended. */
 export interface Exit {

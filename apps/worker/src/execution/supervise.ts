@@ -2,8 +2,9 @@ import { constants } from 'node:os'
 import type { ContainerEngine, ContainerExit } from '../engine/engine.js'
 import { sleep } from '../support/lifecycle.js'
 import { type Bootstrap, TaskClock } from './bootstrap-watch.js'
+import type { Limit } from './limit.js'
 import { readMarks } from './marks.js'
-import type { Exit, Limit, StopCause } from './running-container.js'
+import type { Exit, StopCause } from './running-container.js'
 
 /** A cause that weighs more replaces one that weighs less: canceled, deadline, limit. */
 const WEIGHT: Readonly<Record<StopCause, number>> = { canceled: 3, deadline: 2, idle: 2, limit: 1 }

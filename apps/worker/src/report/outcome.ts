@@ -8,7 +8,7 @@ import {
   TaskFailure,
 } from '@agirunner/contracts'
 import type { CapturedOutputs } from '../capture/capture.js'
-import type { Limit } from '../execution/running-container.js'
+import type { Limit } from '../execution/limit.js'
 import { bootstrapFailure } from './bootstrap-failure.js'
 
 /**

@@ -1,4 +1,4 @@
-export { type DiskUsage, reapDisk, reapDisks, TaskDisks } from './disk/task-disks.js'
+export { reapDisk, reapDisks, TaskDisks } from './disk/task-disks.js'
 export { probeDisks, probeStrategy } from './probe.js'
 export type { GitLimits } from './remotes.js'
 export { type EarlierArtifacts, StoredArtifacts } from './sources/earlier-artifacts.js'
