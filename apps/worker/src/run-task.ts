@@ -117,10 +117,12 @@ function cancelOf({ reason }: AbortSignal): TaskFailure | null {
 }
 
 /** A cancel that came before everything was read; also one that did not reach the task any more. */
-function canceledIn(signal: AbortSignal, { cause }: Exit): TaskFailure | null {
+function canceledIn(signal: AbortSignal, { cause, during }: Exit): TaskFailure | null {
   const canceled = cancelOf(signal)
   if (canceled === null) return null
-  return new TaskFailure(canceled.code, canceled.message, { phase: cause === 'canceled' ? 'run' : 'capture' })
+  return new TaskFailure(canceled.code, canceled.message, {
+    phase: cause === 'canceled' ? during : 'capture',
+  })
 }
 
 /**

@@ -62,7 +62,9 @@ async function launch(folder: string, host: string): Promise<ChildProcess> {
   const places = ['--data-root', join(folder, 'data'), '--exec-root', join(folder, 'exec')]
   const alone = ['--bridge=none', '--iptables=false', '--ip6tables=false', '--pidfile', join(folder, 'pid')]
   const log = openSync(join(folder, 'log'), 'a')
-  const child = spawn('dockerd', ['--host', host, ...places, ...alone], { stdio: ['ignore', log, log] })
+  // In a network namespace of its own: an engine without a bridge removes the one that it finds, `docker0` of another.
+  const command = ['--net', 'dockerd', '--host', host, ...places, ...alone]
+  const child = spawn('unshare', command, { stdio: ['ignore', log, log] })
   closeSync(log)
   await once(child, 'spawn')
   const docker = connectEngine(host)

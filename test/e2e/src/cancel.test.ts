@@ -142,8 +142,8 @@ describe('a cancel, told within two seconds and the grace, once, with the contai
     ['started', 'start', /^POST \S*\/start /],
   ] as const)('of a container that is being %s', async (_doing, phase, hold) => {
     gate = await EngineGate.start(hold)
-    // Named, because the probe of strategies starts containers as well.
     await world.startWorker({ DOCKER_HOST: gate.host, AGIRUNNER_STRATEGY: 'copy' })
+    gate.hold()
     const taskId = newTaskId()
     await world.producer.enqueue({ taskId, run: { script: 'sleep 600' }, limits: { grace: 0 } })
     await gate.reached
@@ -164,6 +164,7 @@ describe('a cancel, told within two seconds and the grace, once, with the contai
   it('of a task whose changes are being read', async () => {
     gate = await EngineGate.start(/^GET \S*\/archive\?\S*(repo|output)/)
     await world.startWorker({ DOCKER_HOST: gate.host, AGIRUNNER_STRATEGY: 'archive' })
+    gate.hold()
     const taskId = newTaskId()
     await world.producer.enqueue({ taskId, run: { script: 'echo x > new.txt' } })
     await gate.reached

@@ -1,11 +1,12 @@
 import { once } from 'node:events'
 import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net'
 
-/** The engine behind a TCP port that holds back every request of a kind until it is let go. */
+/** The engine behind a TCP port that holds back every request of a kind, once it is told to, until it is let go. */
 export class EngineGate {
   readonly #server: Server
   readonly #sockets = new Set<Socket>()
-  readonly #hold: RegExp
+  readonly #pattern: RegExp
+  #armed = false
   #reached: () => void = () => undefined
   #open: () => void = () => undefined
   readonly #opened: Promise<void>
@@ -21,7 +22,7 @@ export class EngineGate {
   }
 
   private constructor(hold: RegExp) {
-    this.#hold = hold
+    this.#pattern = hold
     this.reached = new Promise(resolve => {
       this.#reached = resolve
     })
@@ -34,6 +35,11 @@ export class EngineGate {
   /** As DOCKER_HOST would name it. */
   get host(): string {
     return `tcp://127.0.0.1:${(this.#server.address() as AddressInfo).port}`
+  }
+
+  /** From now on requests of the kind are held: a worker that starts makes some of its own. */
+  hold(): void {
+    this.#armed = true
   }
 
   /** Lets through what is held, and all that follows. */
@@ -69,7 +75,7 @@ export class EngineGate {
   async #passOn(client: Socket, engine: Socket): Promise<void> {
     try {
       for await (const chunk of client as AsyncIterable<Buffer>) {
-        if (this.#hold.test(chunk.toString('latin1', 0, 300).split('\r\n')[0] ?? '')) {
+        if (this.#armed && this.#pattern.test(chunk.toString('latin1', 0, 300).split('\r\n')[0] ?? '')) {
           this.#reached()
           await this.#opened
         }

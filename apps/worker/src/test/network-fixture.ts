@@ -181,7 +181,7 @@ export class NetworkFixture {
       readOnlyRoot: !root,
       capabilities: root ? ['CHOWN', 'DAC_OVERRIDE', 'FOWNER', 'SETUID', 'SETGID'] : [],
       mounts: [],
-      tmpfs: { '/tmp': 'rw,exec,size=64m,mode=1777' },
+      tmpfs: { '/tmp': `rw,exec,nosuid,nodev,mode=1777,size=${64 * 2 ** 20}` },
       cpus: 1,
       memoryBytes: 256 * 2 ** 20,
       pids: 128,
