@@ -24,6 +24,7 @@ import type { Owner } from './engine/labels.js'
 import { OPEN_NETWORK } from './execution/container-spec.js'
 import { Execution } from './execution/execution.js'
 import { CATALOG } from './execution/images.js'
+import { limitCapabilities } from './execution/limits-capability.js'
 import { Cancellations } from './intake/cancellations.js'
 import { startHeartbeat } from './intake/heartbeat.js'
 import { TaskRecords } from './intake/records.js'
@@ -134,7 +135,7 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
     drained: drained.signal,
   }
 
-  const capabilities: readonly Capability[] = [grouping.capability]
+  const capabilities: readonly Capability[] = [grouping.capability, ...limitCapabilities(info)]
   for (const capability of capabilities) log.info('capability', { ...capability })
   const status = { running: new Set<string>(), draining: false }
   const describe = () => ({ ...workerRecord(config, owner, info, workspaces, status), capabilities })

@@ -10,6 +10,8 @@ export interface EngineInfo {
   readonly cgroupVersion: string
   /** `cgroupfs`, `systemd` or `none`. */
   readonly cgroupDriver: string
+  /** Of `memory`, `swap`, `processes` and `CPU`, the limits that it would drop, because its machine can't enforce them. */
+  readonly unenforced: readonly string[]
   readonly storageDriver: string
   /** Cores that a container may be given at most. */
   readonly cpus: number

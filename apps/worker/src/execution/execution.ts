@@ -11,6 +11,7 @@ import { AttachedLog } from './attached-log.js'
 import { containerSpec, OPEN_NETWORK, taskEnvironment } from './container-spec.js'
 import { renderGate } from './gate.js'
 import { Images } from './images.js'
+import { refuseUnenforced } from './limits-capability.js'
 import type { RunningContainer } from './running-container.js'
 import { newBorder } from './step-borders.js'
 import { Supervisor } from './supervise.js'
@@ -40,6 +41,7 @@ export class Execution {
   /** @throws TaskFailure for what can't be run as the task says, before anything is made for it */
   check(accepted: AcceptedTask): void {
     refuseUnsupported(accepted, this.#options)
+    refuseUnenforced(this.#options.info)
   }
 
   /**

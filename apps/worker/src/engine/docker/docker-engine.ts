@@ -78,6 +78,7 @@ class DockerEngine implements ContainerEngine {
       apiVersion: version.ApiVersion,
       cgroupVersion: info.CgroupVersion ?? '1',
       cgroupDriver: info.CgroupDriver ?? 'none',
+      unenforced: unenforcedLimits(info),
       storageDriver: info.Driver,
       cpus: info.NCPU,
       memoryBytes: info.MemTotal,
@@ -286,9 +287,21 @@ interface DockerInfo {
   OperatingSystem: string
   CgroupVersion?: string
   CgroupDriver?: string
+  MemoryLimit?: boolean
+  SwapLimit?: boolean
+  PidsLimit?: boolean
+  CpuCfsQuota?: boolean
   Driver: string
   NCPU: number
   MemTotal: number
   InitBinary?: string
   SecurityOptions?: string[]
+}
+
+/** What an engine does not speak of it is taken to enforce, as Podman does. */
+function unenforcedLimits({ MemoryLimit, SwapLimit, PidsLimit, CpuCfsQuota }: DockerInfo): string[] {
+  const limits = { memory: MemoryLimit, swap: SwapLimit, processes: PidsLimit, CPU: CpuCfsQuota }
+  return Object.entries(limits)
+    .filter(([, enforced]) => enforced === false)
+    .map(([name]) => name)
 }

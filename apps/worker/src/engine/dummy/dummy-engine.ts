@@ -43,6 +43,7 @@ export class DummyEngine implements ContainerEngine {
       apiVersion: '1.41',
       cgroupVersion: '2',
       cgroupDriver: 'none',
+      unenforced: [],
       storageDriver: 'none',
       cpus: 2,
       memoryBytes: 2 ** 33,
