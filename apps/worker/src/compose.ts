@@ -26,6 +26,7 @@ import { Execution } from './execution/execution.js'
 import { createImages } from './execution/images/index.js'
 import { Keeper } from './execution/keep.js'
 import { Networks } from './execution/network/networks.js'
+import { sharedLimits } from './execution/shared-limits.js'
 import { Cancellations } from './intake/cancellations.js'
 import { startHeartbeat } from './intake/heartbeat.js'
 import { TaskRecords } from './intake/records.js'
@@ -174,6 +175,7 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
 
   const capabilities = (): Capability[] => [
     ...cage,
+    sharedLimits(),
     grouping.capability,
     workspaces.capability,
     ...networks.capabilities(),

@@ -28,6 +28,24 @@ describe('a supervisor', () => {
     expect(container.signals).toEqual([])
   })
 
+  it('tells one that the engine lost, and does not take its status for the task’s', async () => {
+    const { container, supervisor } = await supervise({ timeoutMs: 60_000, graceMs: 10 })
+    container.end({ exitCode: 0, lost: true })
+    expect(await supervisor.exit).toMatchObject({ code: null, signal: null, cause: 'lost' })
+  })
+
+  it.each([
+    ['SIGKILL', 137, 'SIGKILL', true],
+    ['SIGTERM', 137, null, false],
+    ['SIGTERM', 0, null, false],
+  ])('believes that others ended it by %s only when the status is %d', async (sent, code, signal, others) => {
+    const { container, supervisor } = await supervise({ timeoutMs: 60_000, graceMs: 10 })
+    container.signals.push(sent)
+    container.end({ exitCode: code })
+    const told = { code, signal, killedByOthers: others, cause: 'exited' }
+    expect(await supervisor.exit).toMatchObject(told)
+  })
+
   it('ends a container at its deadline, gently', async () => {
     const { container, supervisor } = await supervise({ timeoutMs: 20, graceMs: 60_000 })
     expect(await supervisor.exit).toMatchObject({ code: 143, signal: 'SIGTERM', cause: 'deadline' })

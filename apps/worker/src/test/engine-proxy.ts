@@ -7,6 +7,7 @@ export class EngineProxy {
   readonly #clients = new Set<Socket>()
   readonly #following = new Set<Socket>()
   #followed = 0
+  #waited = 0
 
   static async start(): Promise<EngineProxy> {
     const proxy = new EngineProxy()
@@ -29,6 +30,16 @@ export class EngineProxy {
     return this.#followed
   }
 
+  /** How many times the engine has answered that it will tell a container's end. */
+  get waited(): number {
+    return this.#waited
+  }
+
+  /** Breaks every connection. */
+  cutAll(): void {
+    for (const client of this.#clients) client.destroy()
+  }
+
   /** Breaks every connection that follows the output of a container; `how` is what its ends see of it. */
   cut(how: 'end' | 'reset'): void {
     for (const client of this.#following) {
@@ -47,7 +58,12 @@ export class EngineProxy {
     const engine = connectEngine()
     this.#clients.add(client)
     client.on('data', (request: Buffer) => {
-      if (!/^POST \S*\/attach/.test(request.toString('latin1', 0, 200))) return
+      const head = request.toString('latin1', 0, 200)
+      if (/^POST \S*\/wait/.test(head))
+        engine.once('data', () => {
+          this.#waited += 1
+        })
+      if (!/^POST \S*\/attach/.test(head)) return
       this.#following.add(client)
       engine.once('data', () => {
         this.#followed += 1

@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals'
 import { hostId, newWorkerId } from '../../support/identity.js'
 import { mergeFigures, NO_FIGURES, readFigures } from './figures.js'
-import { childOf, type Hierarchy, readHierarchy } from './hierarchy.js'
+import { type Hierarchy, readHierarchy } from './hierarchy.js'
 import { taskGroups } from './task-groups.js'
 
 const V1 = [
@@ -168,12 +168,29 @@ describe('a group of a task', () => {
     expect(readdirSync(join(root, 'agirunner', name, 'in'))).toEqual(['cgroup.subtree_control'])
   })
 
-  it('is a slice of its own for systemd, with no dash that would nest it', () => {
-    const folder = join(root, 'agirunner.slice', `agirunner-${name}.slice`)
-    mkdirSync(join(folder, 'docker-0123abc.scope'), { recursive: true })
-    expect(name).not.toContain('-')
-    expect(childOf(folder, '0123abc')).toBe(join(folder, 'docker-0123abc.scope'))
-    expect(childOf(folder, '9999')).toBeNull()
+  it('is a slice of its own for systemd, made and stopped by its name, with no dash that would nest it', async () => {
+    const said = join(root, 'said')
+    const systemctl = join(root, 'systemctl')
+    writeFileSync(systemctl, `#!/bin/sh\necho "$*" >> ${said}\n`, { mode: 0o755 })
+    const groups = taskGroups('systemd', v2(), owner, systemctl)
+    const group = await groups.make('a-b', { pids: 12 })
+    expect(group).toMatchObject({ parent: `agirunner-${name}.slice`, pids: 12 })
+    expect(group.attach('0123abc')).toBe('elsewhere')
+
+    fixture({
+      [`agirunner.slice/${group.parent}/docker-0123abc.scope/cgroup.procs`]: '77\n78',
+      [`agirunner.slice/${group.parent}/memory.events`]: 'oom_kill 3',
+    })
+    expect(group.attach('9999')).toBe('elsewhere')
+    expect(group.attach('0123abc')).toBe(77)
+    expect(group.read()).toMatchObject({ oomKills: 3 })
+
+    await group.remove()
+    const dead = `agirunner-${owner.host}.w_999999999_1_abcdef.x.slice`
+    mkdirSync(join(root, 'agirunner.slice', dead))
+    expect(await groups.reap()).toBe(1)
+    const calls = [`start ${group.parent}`, `stop ${group.parent}`, `stop ${dead}`]
+    expect(readFileSync(said, 'utf8').trim().split('\n')).toEqual(calls)
   })
 
   it('of a dead worker on this host is reaped; of a live one, of another host, and what is no group of ours stay', async () => {

@@ -57,9 +57,15 @@ interface Naming {
 
 /**
  * @param driver `cgroupfs`: groups are folders, and ours to make. `systemd`: they are slices, and systemd's
+ * @param systemctl the program that speaks to systemd
  */
-export function taskGroups(driver: 'cgroupfs' | 'systemd', hierarchy: Hierarchy, owner: Owner): TaskGroups {
-  const naming = driver === 'systemd' ? systemdNaming() : cgroupfsNaming(hierarchy)
+export function taskGroups(
+  driver: 'cgroupfs' | 'systemd',
+  hierarchy: Hierarchy,
+  owner: Owner,
+  systemctl = 'systemctl',
+): TaskGroups {
+  const naming = driver === 'systemd' ? systemdNaming(systemctl) : cgroupfsNaming(hierarchy)
   return {
     make: async (slot, { pids }) => {
       const name = groupName(owner, slot)
@@ -172,13 +178,13 @@ function removeGroup(folder: string): void {
 }
 
 /** systemd lets nobody else make groups, and forgets a slice with its last unit unless it was started by name. */
-function systemdNaming(): Naming {
+function systemdNaming(systemctl: string): Naming {
   const unit = (name: string) => `${TOP}-${name}.slice`
   return {
     top: `/${TOP}.slice`,
     limited: false,
     place: name => ({ parent: unit(name), folder: `/${TOP}.slice/${unit(name)}` }),
-    make: async name => void (await run('systemctl', ['start', unit(name)], { timeout: 10_000 })),
-    remove: async name => void (await run('systemctl', ['stop', unit(name)], { timeout: 10_000 })),
+    make: async name => void (await run(systemctl, ['start', unit(name)], { timeout: 10_000 })),
+    remove: async name => void (await run(systemctl, ['stop', unit(name)], { timeout: 10_000 })),
   }
 }
