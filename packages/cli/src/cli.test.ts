@@ -375,7 +375,7 @@ describe('cache', () => {
     expect(stderr).toBe('agirunner: 2 entries, 2Ki\n')
     expect((await listed()).map(({ path }) => path.slice(-3))).toEqual(['new', 'old'])
     expect((await cli(['doctor'], { env: { AGIRUNNER_DATA: data } })).stdout).toMatch(
-      /^ok {4}cache {9}0 repositories and 2 snapshots, 2Ki of 20Gi$/m,
+      /^ok {4}cache {11}0 repositories and 2 snapshots, 2Ki of 20Gi$/m,
     )
   })
 
@@ -421,7 +421,7 @@ describe('doctor', () => {
   it('tells how to fix a Redis that is away', async () => {
     const { code, stdout } = await cli(['doctor'], { env: { REDIS_URL: 'redis://127.0.0.1:1' } })
     expect(code).toBe(5)
-    expect(stdout).toMatch(/^bad {3}redis .*ECONNREFUSED.*\n {20}fix: start it/)
+    expect(stdout).toMatch(/^bad {3}redis .*ECONNREFUSED.*\n {22}fix: start it/)
   })
 
   it('lists the catalog, and what of it is here', async () => {

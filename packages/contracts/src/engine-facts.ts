@@ -150,7 +150,10 @@ function limit(
   if (seen === false)
     return missing(name, `a container did not have the limit that it was given (${by})`, fix)
   if (!said) return missing(name, `the engine can not limit it (${by})`, fix)
-  return enforced(name, seen ? `a container had it (${by})` : `the engine says so (${by})`)
+  return enforced(
+    name,
+    seen ? `a container had the one that it was given (${by})` : `the engine has one (${by})`,
+  )
 }
 
 function swapCapability({ swapLimit }: EngineFacts): Capability {
@@ -166,7 +169,7 @@ function seccompCapability({ security }: EngineFacts, seen?: CageSeen): Capabili
   }
   if (seen?.filtered) return enforced('seccomp', "the runtime's own profile, seen at work in a container")
   if (!security.includes('seccomp')) return missing('seccomp', 'the engine filters no system calls', fix)
-  return enforced('seccomp', 'the engine says so')
+  return enforced('seccomp', 'the engine filters system calls')
 }
 
 function privilegesCapability({ noNewPrivileges, capabilities }: CageSeen): Capability {

@@ -21,6 +21,8 @@ const size = z.union([z.string(), z.number()]).transform((value, context) => {
     return z.NEVER
   }
 })
+/** The kernel and the engine take 0 for no limit, or for one of their own. */
+const atLeastPage = size.refine(bytes => bytes >= 4096, 'must be at least 4k')
 const seconds = z
   .number()
   .positive()
@@ -180,8 +182,8 @@ const EnvironmentSchema = z.strictObject({
       memory: size.refine(bytes => bytes >= 6 * 1024 ** 2, 'must be at least 6m').prefault('2Gi'),
       pids: z.int().min(4).max(4_194_304).default(256),
       disk: size.refine(bytes => bytes >= 1024 ** 2, 'must be at least 1m').prefault('2Gi'),
-      tmp: size.prefault('256m'),
-      shm: size.prefault('64m'),
+      tmp: atLeastPage.prefault('256m'),
+      shm: atLeastPage.prefault('64m'),
     })
     .prefault({}),
   network: NetworkSchema.prefault({ mode: 'none' }),

@@ -40,6 +40,6 @@ export const doctor: Command = {
 }
 
 function show({ level, check, found, fix }: Finding): string {
-  const line = `${level.padEnd(4)}  ${check.padEnd(12)}  ${found}`
-  return fix ? `${line}\n${' '.repeat(20)}fix: ${fix}` : line
+  const line = `${level.padEnd(4)}  ${check.padEnd(14)}  ${found}`
+  return fix ? `${line}\n${' '.repeat(22)}fix: ${fix}` : line
 }
