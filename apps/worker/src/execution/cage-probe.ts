@@ -97,7 +97,7 @@ const ENOSYS = '38'
 const MODE_FILTER = '2'
 
 /** @param text what the script printed */
-export function readAnswer(text: string): CageSeen {
+function readAnswer(text: string): CageSeen {
   const lines = new Map(
     text.split('\n').map(line => [line.split(' ')[0] ?? '', line.split(/\s+/).slice(1).join(' ')]),
   )

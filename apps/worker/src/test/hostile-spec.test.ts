@@ -5,6 +5,7 @@ import { bodyCheck } from '../engine/docker/allowed-body.js'
 import { createBody } from '../engine/docker/body.js'
 import { DummyEngine } from '../engine/dummy/dummy-engine.js'
 import { containerSpec } from '../execution/container-spec.js'
+import type { TaskNetwork } from '../execution/network/networks.js'
 import { refuseProfile } from '../execution/profiles.js'
 import { PARTS, type WorkspacePlan } from '../workspace/plan.js'
 
@@ -197,6 +198,14 @@ const withRuntime = { ...info, facts: { ...info.facts, runtimes: ['runc', 'allow
 const policy = { allowRootProfile: true, allowedRuntimes: ['allowed'], info: withRuntime }
 const check = bodyCheck({ bindRoots: ['/data'], runtimes: policy.allowedRuntimes })
 
+const networkOf = ({ environment }: Task): TaskNetwork => ({
+  name: environment.network.mode === 'none' ? 'none' : 'agirunner-1-l1',
+  dns: environment.network.mode === 'allowlist' ? ['127.0.0.1'] : [],
+  env: {},
+  egress: () => Promise.reject(new Error('it is not asked for')),
+  release: () => Promise.resolve(),
+})
+
 function bodyFor(task: Task): Json {
   refuseProfile(task.environment, policy)
   const accepted = {
@@ -206,14 +215,16 @@ function bodyFor(task: Task): Json {
     createdAt: '',
     startedAt: '',
     credentials: null,
+    registryCredentials: null,
     secrets: new Map(),
   }
   const asRoot = { ...plan, owner: { uid: 0, gid: 0 } } as WorkspacePlan
   const spec = containerSpec(accepted, task.environment.profile === 'root' ? asRoot : plan, {
     owner,
-    image: { id: 'sha256:base', digest: null, env: [] },
+    image: { id: 'sha256:base', repoDigests: [], platform: 'linux/amd64', env: [], volumes: [] },
     reference: 'a reference',
     engine: withRuntime,
+    network: networkOf(task),
   })
   return check(createBody(spec))
 }

@@ -17,6 +17,7 @@ function spec(more: Partial<ContainerSpec> = {}): ContainerSpec {
     pids: 16,
     shmBytes: 2 ** 20,
     network: 'none',
+    dns: [],
     runtime: null,
     name: 'agirunner-t-1',
     image: 'sha256:0',
