@@ -194,3 +194,29 @@ describe('the control groups of a worker', () => {
     }
   }, 120_000)
 })
+
+describe('a worker that can make no control groups', () => {
+  it('says so, asks the engine now and then, and knows who is idle', async () => {
+    const other = await createWorld()
+    try {
+      const { id } = await other.startWorker({}, ['unshare', '--cgroup'])
+      const record = (await other.producer.workers()).find(one => one.id === id)
+      expect(record?.capabilities).toContainEqual(expect.objectContaining({ name: 'usage', state: 'weaker' }))
+      const [busy, idle] = [newTaskId('engine'), newTaskId('engine')]
+      const script = `perl -e '${burn(4)} sleep 2'`
+      await other.producer.enqueue({ taskId: busy, run: { script }, limits: { idleTimeout: 30 } })
+      await other.producer.enqueue({ taskId: idle, run: { script: 'sleep 60' }, limits: { idleTimeout: 3 } })
+      const { usage, status } = await other.producer.waitForResult(busy)
+      expect(status).toBe('succeeded')
+      expect(usage.cpuMs).toBeGreaterThan(3000)
+      expect(usage.memoryPeakBytes).toBeGreaterThan(MIB)
+      expect(usage.pidsPeak).toBeGreaterThan(1)
+      expect(await other.producer.waitForResult(idle)).toMatchObject({
+        failure: { code: 'task.idle_timeout' },
+      })
+      expect(groupsOf(id)).toEqual([])
+    } finally {
+      await other.close()
+    }
+  }, 90_000)
+})

@@ -8,7 +8,7 @@ import { type Measured, Meter } from './usage.js'
 
 /** An OOM kill needs usage at the limit; the kernel counts in batches, and stops short of it by at most this. In bytes. */
 const OOM_MARGIN = 4 * 1024 ** 2
-const OOM_LOOKS = 5
+const OOM_LOOKS = 3
 const OOM_LOOK_MS = 25
 
 /**
@@ -55,6 +55,7 @@ export class Accounting {
       group: this.#group,
       networked: this.#task.environment.network.mode !== 'none',
       logFolder,
+      memoryBytes: this.#task.environment.resources.memory,
       ...(watch ? { onLook: activity => watch.look(activity) } : {}),
     })
   }
@@ -81,11 +82,16 @@ export class Accounting {
     await this.#group?.remove()
   }
 
-  /** The engine notes an OOM kill apart from the end, and maybe after it; but only who came to the limit can have been killed. */
+  /**
+   * Where the count of kills goes with the container, the last look may have come before the last kill. Then the kernel's log
+   * or the engine may know, who notes it apart from the end, maybe after it, and now and then not at all. Only who came to
+   * the limit can have been killed.
+   */
   async #lateOom(exit: Exit): Promise<boolean> {
     const peak = this.#meter?.figures.memoryPeakBytes ?? 0
     if (exit.cause === 'lost' || this.#group?.countsOomKills) return false
     if (peak < this.#task.environment.resources.memory - OOM_MARGIN) return false
+    if ((this.#group?.loggedOomKills() ?? 0) > 0) return true
     for (let looks = 0; looks < OOM_LOOKS; looks += 1) {
       if (await this.#engine.wasOutOfMemory(this.#id).catch(() => false)) return true
       await sleep(OOM_LOOK_MS)

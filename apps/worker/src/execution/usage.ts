@@ -4,12 +4,20 @@ import type { Usage } from '@agirunner/contracts'
 import { type Figures, mergeFigures, NO_FIGURES } from '../engine/cgroup/figures.js'
 import type { TaskGroup } from '../engine/cgroup/task-groups.js'
 import type { ContainerEngine } from '../engine/engine.js'
+import { monotonicMs } from '../support/lifecycle.js'
 import { NetworkCounters, type NetworkTotals } from './network-counters.js'
 
 /** How often a group is read, in milliseconds: it takes 0.14 of one. */
 const GROUP_MS = 250
 /** How often the network's counters are: they go with the container, and what it carries after the last look is not seen. */
 const NETWORK_MS = 100
+/**
+ * How often the OOM kills of a young container are, and of one that uses much of its memory, where the count is lost with
+ * it: from the end of its main process to the end of its group it is some ten milliseconds.
+ */
+const OOM_MS = 10
+const YOUNG_MS = 2000
+const MUCH = 0.5
 /** How often the engine is asked where there is no group: it takes some milliseconds of its time. */
 const ENGINE_MS = 1000
 
@@ -34,6 +42,7 @@ export interface MeterOptions {
   /** Whether the container has a network at all. */
   readonly networked: boolean
   readonly logFolder: string
+  readonly memoryBytes: number
   /** Told after each look; must not throw. */
   readonly onLook?: (activity: Activity) => void
 }
@@ -49,8 +58,10 @@ export class Meter {
   readonly #timers: readonly NodeJS.Timeout[]
   #figures: Figures = NO_FIGURES
   #networkTotals: NetworkTotals | null = null
+  readonly #since = monotonicMs()
   #looking: Promise<void> = Promise.resolve()
   #busy = false
+  #muchMemory = false
   #ended = false
 
   /** To be made as soon as the container runs. */
@@ -61,6 +72,7 @@ export class Meter {
     this.#network = typeof pid === 'number' && options.networked ? NetworkCounters.open(pid) : null
     this.#timers = [
       setInterval(() => this.#tick(), this.#group ? GROUP_MS : ENGINE_MS),
+      ...(this.#group?.countsOomKills === false ? [setInterval(() => this.#watchOom(), OOM_MS)] : []),
       ...(this.#network ? [setInterval(() => this.#readNetwork(), NETWORK_MS)] : []),
     ]
     this.#tick()
@@ -118,7 +130,20 @@ export class Meter {
 
   #readGroup(group: TaskGroup): void {
     this.#figures = mergeFigures(this.#figures, group.read())
+    this.#readLive()
     this.#readNetwork()
+  }
+
+  #watchOom(): void {
+    if (!this.#muchMemory && monotonicMs() - this.#since > YOUNG_MS) return
+    this.#readLive()
+  }
+
+  #readLive(): void {
+    if (this.#group === null) return
+    const { oomKills, memoryBytes } = this.#group.readLive()
+    this.#figures = mergeFigures(this.#figures, { ...NO_FIGURES, oomKills })
+    this.#muchMemory = (memoryBytes ?? 0) > this.#options.memoryBytes * MUCH
   }
 
   #readNetwork(): void {

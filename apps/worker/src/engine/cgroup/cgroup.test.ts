@@ -5,6 +5,7 @@ import { afterEach, beforeEach, describe, expect, it } from '@jest/globals'
 import { hostId, newWorkerId } from '../../support/identity.js'
 import { mergeFigures, NO_FIGURES, readFigures } from './figures.js'
 import { type Hierarchy, readHierarchy } from './hierarchy.js'
+import { isOomKill } from './kernel-log.js'
 import { taskGroups } from './task-groups.js'
 
 const V1 = [
@@ -150,6 +151,20 @@ describe('the figures of version 2', () => {
       pidsPeak: 3,
       pidsExceeded: true,
     })
+  })
+})
+
+describe('an OOM kill in the kernel’s log', () => {
+  const record = (group: string, task = 'perl') =>
+    `6,9,31525653803,-;oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),cpuset=0,oom_memcg=/g,task_memcg=${group},task=${task},pid=7,uid=0`
+
+  it.each([
+    ['of a container in the group', record('/agirunner/x/in/0123'), true],
+    ['of another group', record('/agirunner/xy/in/0123'), false],
+    ['of a process that names itself like it', record('/docker/0', ',task_memcg=/a,'), false],
+    ['that is something else', '6,9,1,-;eth0: task_memcg=/agirunner/x,task=', false],
+  ])('%s', (_what, text, counts) => {
+    expect(isOomKill(text, '/agirunner/x')).toBe(counts)
   })
 })
 

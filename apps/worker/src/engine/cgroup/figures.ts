@@ -13,6 +13,8 @@ export interface Figures {
   readonly pidsExceeded: boolean | null
 }
 
+export type LiveFigures = Pick<Figures, 'oomKills'> & { readonly memoryBytes: number | null }
+
 /** Where to read: `kept` outlives the container, `live` goes with it; both as a path below the roots. */
 export interface GroupPlace {
   readonly kept: string
@@ -39,6 +41,18 @@ function readV1(roots: Hierarchy['roots'], { kept, live, pidsLimit }: GroupPlace
     ioOperations: wordAfter(read('io', 'blkio.throttle.io_serviced_recursive'), 'Total'),
     oomKills: wordAfter(readLive('memory', 'memory.oom_control'), 'oom_kill'),
     pidsExceeded: exceeded(peak, pidsLimit, wordAfter(readLive('pids', 'pids.events'), 'max')),
+  }
+}
+
+/** What has to be read often, for it goes with the container. */
+export function readLiveFigures(
+  { version, roots: { memory } }: Hierarchy,
+  { kept, live }: Pick<GroupPlace, 'kept' | 'live'>,
+): LiveFigures {
+  if (version === 2) return { oomKills: null, memoryBytes: null }
+  return {
+    oomKills: live === null ? null : wordAfter(readValue(memory + live, 'memory.oom_control'), 'oom_kill'),
+    memoryBytes: toNumber(readValue(memory + kept, 'memory.usage_in_bytes')),
   }
 }
 
