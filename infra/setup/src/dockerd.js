@@ -40,7 +40,7 @@ export function dockerdIsThere(env) {
  * @throws {SetupError} install.forbidden, install.failed
  */
 export async function installDockerd({ dataDir, env, say }) {
-  await installPackages({ packages: ['docker.io', 'iptables'], dataDir, env, say })
+  await installPackages({ packages: ['docker.io', 'iptables', 'e2fsprogs', 'iproute2'], dataDir, env, say })
   if (hasSystemd()) await answers(env, 30_000)
 }
 
