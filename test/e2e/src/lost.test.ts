@@ -59,6 +59,12 @@ describe('an engine that restarts under a task', () => {
     })
     expect((await readLogs(world.producer, taskId)).stdout).toBe('started\n')
     expect(result.usage.cpuMs).toBeGreaterThan(0)
+    const next = newTaskId('next')
+    await world.producer.enqueue({ taskId: next, run: { script: 'echo fine' } })
+    expect(await world.producer.waitForResult(next)).toMatchObject({
+      status: 'succeeded',
+      worker: { id: worker.id },
+    })
     await expectNoLeaks({ dockerHost: engine.host, labels: { 'agirunner.worker': worker.id } })
   }, 90_000)
 })
