@@ -42,7 +42,7 @@ beforeAll(async () => {
   setuid = await importSetuidImage(IMAGE)
   const { CgroupVersion = '1' } = (await connectEngine().info()) as { CgroupVersion?: string }
   cgroupVersion = CgroupVersion
-  await world.startWorker({ AGIRUNNER_CONCURRENCY: '3' })
+  await world.startWorker({ AGIRUNNER_CONCURRENCY: '3', AGIRUNNER_RUNTIMES: 'runc, no-such' })
   neighbour = newTaskId('neighbour')
   const script = `trap 'cat /workspace/output/mine; exit 0' TERM; echo unharmed >/workspace/output/mine; echo there
     while :; do sleep 1; done`
@@ -152,6 +152,17 @@ describe.each(PROFILES)('a task of the profile %s', profile => {
   it('can do what builds do', async () => {
     const { stdout } = await run(profile, { run: { script: worksScript(profile) } })
     expect(stdout.trim().split('\n')).toEqual(namesOf(profile))
+  })
+})
+
+describe('a runtime', () => {
+  it.each([
+    ['that is allowed and there runs the task', 'runc', 'succeeded', undefined],
+    ['that the engine lacks is no runtime to run with', 'no-such', 'failed', 'environment.unsupported'],
+    ['that the operator did not name is forbidden', 'runsc', 'failed', 'spec.forbidden'],
+  ])('%s', async (_what, runtime, status, code) => {
+    const { result } = await run('user', { environment: { runtime }, run: { script: 'true' } })
+    expect([result.status, result.failure?.code]).toEqual([status, code])
   })
 })
 
