@@ -34,7 +34,15 @@ export function hostOf(url: string): string {
  */
 export async function machineRegistries(): Promise<Registries | null> {
   const npm = (await run('npm', ['config', 'get', 'registry'])).stdout.trim()
-  const { stdout: sources } = await run('docker', ['run', '--rm', '--network=none', BASE, 'sh', '-c', SHOW_SOURCES])
+  const { stdout: sources } = await run('docker', [
+    'run',
+    '--rm',
+    '--network=none',
+    BASE,
+    'sh',
+    '-c',
+    SHOW_SOURCES,
+  ])
   const urls = [...sources.matchAll(/https?:\/\/[^\s\]]+/g)].map(([url]) => url)
   const answers = await Promise.all([npm, ...urls].map(url => reaches(url)))
   if (urls.length === 0 || answers.includes(false)) return null
