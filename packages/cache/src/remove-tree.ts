@@ -1,7 +1,10 @@
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
 
-const run = promisify(execFile)
+/** Nothing of the caller's environment, which may hold secrets that every local user of its uid could then read. */
+const env = { PATH: '/usr/local/bin:/usr/bin:/bin' }
+
+const run = (program: string, args: readonly string[]) => promisify(execFile)(program, args, { env })
 
 /**
  * Removes a tree whatever a task made of it: folders without rights, paths longer than the system takes. `rm` goes

@@ -1,12 +1,10 @@
-import { execFile } from 'node:child_process'
 import { chownSync, mkdirSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import { promisify } from 'node:util'
+import { runProgram } from '../support/program.js'
 import type { RepositoryLayers, Slot, Strategy } from './plan.js'
 import { type FileOwner, isRoot } from './slots.js'
 
-const run = promisify(execFile)
 const MAX_LIST_BYTES = 256 * 2 ** 20
 
 /** Whether a path can stand in the options of an overlay mount, where `,` and `:` and `\` mean something. */
@@ -36,7 +34,7 @@ export async function makeLayers(
 async function copySnapshot(slot: Slot, lower: string, signal: AbortSignal): Promise<RepositoryLayers> {
   const copy = join(slot.disk?.folder ?? slot.root, 'repo')
   try {
-    await run('cp', ['-a', '--reflink=auto', '--', lower, copy], { signal })
+    await runProgram('cp', ['-a', '--reflink=auto', '--', lower, copy], { signal })
   } catch (error) {
     signal.throwIfAborted()
     throw new Error(`copying the repository failed; ${(error as Error).message.slice(0, 300)}`, {
@@ -53,9 +51,8 @@ async function copySnapshot(slot: Slot, lower: string, signal: AbortSignal): Pro
  */
 async function noteCopied(slot: Slot, copy: string): Promise<void> {
   const list = ['.', '-path', './.git', '-prune', '-o', '-type', 'd', '-printf', String.raw`%i %P\0`]
-  const { stdout } = await run('find', list, {
+  const { stdout } = await runProgram('find', list, {
     cwd: copy,
-    encoding: 'buffer',
     maxBuffer: MAX_LIST_BYTES,
   }).catch(() => ({
     stdout: Buffer.alloc(0),

@@ -2,6 +2,7 @@ import { execFile, execFileSync } from 'node:child_process'
 import { rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { type Changes, TaskFailure } from '@agirunner/contracts'
+import { CHILD_ENV } from '../../support/program.js'
 import { readSpecials } from '../../workspace/archive/specials.js'
 import { hashObject, ObjectStore } from '../../workspace/git/objects.js'
 import { MAX_OBJECT_BYTES } from '../../workspace/git/repository.js'
@@ -150,7 +151,8 @@ function mountView({ lower, upper }: { lower: string; upper: string }, view: str
   const options = `ro,lowerdir=${upper}:${lower},redirect_dir=follow,metacopy=off,index=off`
   execFileSync('mount', ['-t', 'overlay', '-o', options, 'overlay', view], {
     stdio: ['ignore', 'ignore', 'pipe'],
+    env: CHILD_ENV,
   })
   // Not waited for: whoever asked need not know when the view is gone.
-  return () => void execFile('umount', ['-l', view], () => undefined)
+  return () => void execFile('umount', ['-l', view], { env: CHILD_ENV }, () => undefined)
 }

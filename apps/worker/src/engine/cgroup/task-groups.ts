@@ -1,14 +1,11 @@
-import { execFile } from 'node:child_process'
 import { mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { promisify } from 'node:util'
 import { isAlive } from '../../support/identity.js'
+import { runProgram } from '../../support/program.js'
 import type { Owner } from '../labels.js'
 import { type Figures, type LiveFigures, readFigures, readLiveFigures } from './figures.js'
 import { childOf, type Hierarchy, readdirOr, readValue } from './hierarchy.js'
 import { loggedOomKills } from './kernel-log.js'
-
-const run = promisify(execFile)
 
 /** The group of all groups that workers make. It stays, as the engine's own does. */
 const TOP = 'agirunner'
@@ -191,7 +188,7 @@ function systemdNaming(systemctl: string): Naming {
     top: `/${TOP}.slice`,
     limited: false,
     place: name => ({ parent: unit(name), folder: `/${TOP}.slice/${unit(name)}` }),
-    make: async name => void (await run(systemctl, ['start', unit(name)], { timeout: 10_000 })),
-    remove: async name => void (await run(systemctl, ['stop', unit(name)], { timeout: 10_000 })),
+    make: async name => void (await runProgram(systemctl, ['start', unit(name)], { timeout: 10_000 })),
+    remove: async name => void (await runProgram(systemctl, ['stop', unit(name)], { timeout: 10_000 })),
   }
 }

@@ -1,7 +1,6 @@
 import { execFile } from 'node:child_process'
+import { CHILD_ENV } from '../../support/program.js'
 
-/** Where the programs are on any Linux, whatever PATH a service was given. */
-const PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
 /** Others may hold the kernel's lock for a moment. In seconds. */
 const LOCK_WAIT = '10'
 const CALL_MS = 20_000
@@ -54,7 +53,7 @@ export async function engineIptables(): Promise<{ v4: Iptables; v6: Iptables; va
 
 function run(command: string, args: readonly string[], input?: string): Promise<string> {
   return new Promise((resolve, reject) => {
-    const options = { env: { PATH, LC_ALL: 'C' }, timeout: CALL_MS, maxBuffer: 64 * 2 ** 20 }
+    const options = { env: CHILD_ENV, timeout: CALL_MS, maxBuffer: 64 * 2 ** 20 }
     const child = execFile(command, args, options, (error, stdout, stderr) => {
       if (!error) return resolve(stdout)
       if ((error as NodeJS.ErrnoException).code === 'ENOENT')

@@ -1,5 +1,6 @@
 import { type ChildProcess, fork } from 'node:child_process'
 import { TaskFailure } from '@agirunner/contracts'
+import { CHILD_ENV } from '../../support/program.js'
 import type { Denied } from './proxy/denials.js'
 import type { EgressRules } from './proxy/policy.js'
 import type { ListenInput, ProxyAnswer, ProxyCall, ProxyMessage, ProxyRequest } from './proxy/protocol.js'
@@ -8,8 +9,8 @@ import type { ListenInput, ProxyAnswer, ProxyCall, ProxyMessage, ProxyRequest } 
 const HEAP_MIB = 256
 /** A proxy that does not answer for so long is as good as dead. In milliseconds. */
 const CALL_MS = 10_000
-/** It needs none of the worker's secrets. Names are resolved on threads: a slow one must not keep others waiting. */
-const CHILD_ENV = { PATH: '/usr/sbin:/usr/bin:/sbin:/bin', LANG: 'C', UV_THREADPOOL_SIZE: '64' }
+/** Names are resolved on threads: a slow one must not keep others waiting. */
+const PROXY_ENV = { ...CHILD_ENV, UV_THREADPOOL_SIZE: '64' }
 
 export interface ProxyEvents {
   readonly onDenied: (network: string, place: { host: string; port: number }) => void
@@ -33,7 +34,7 @@ export class ProxyProcess {
   constructor(events: ProxyEvents) {
     this.#events = events
     this.#child = fork(new URL('./proxy/child.js', import.meta.url), {
-      env: CHILD_ENV,
+      env: PROXY_ENV,
       execArgv: [`--max-old-space-size=${HEAP_MIB}`],
       stdio: ['ignore', 'ignore', 'inherit', 'ipc'],
     })

@@ -2,6 +2,7 @@ import { type ChildProcess, fork } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
 import { type FailureCode, type Phase, TaskFailure } from '@agirunner/contracts'
+import { CHILD_ENV } from '../../support/program.js'
 import type { AnswerMessage, JobMessage } from './protocol.js'
 import type { Progress } from './serve.js'
 
@@ -27,8 +28,6 @@ export interface RunOptions {
   readonly progress?: Progress
 }
 
-/** Everything that children get of the environment: none of the worker's secrets. */
-const CHILD_ENV = { PATH: '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin', LANG: 'C' }
 const WATCH_MS = 100
 const PAGE_BYTES = 4096
 /** How V8 ends a process whose heap is full. */

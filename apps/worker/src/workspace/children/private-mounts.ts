@@ -1,10 +1,7 @@
-import { execFile } from 'node:child_process'
 import { mkdir, mkdtemp } from 'node:fs/promises'
 import { join } from 'node:path'
-import { promisify } from 'node:util'
+import { runProgram } from '../../support/program.js'
 import { removeTree } from '../remove-tree.js'
-
-const run = promisify(execFile)
 
 /**
  * Whether this process may mount an overlay in a mount namespace of its own, which reading the changes of an overlay
@@ -18,7 +15,7 @@ export async function whyNoPrivateMounts(dataDir: string): Promise<string | null
     const [upper, lower, view] = ['upper', 'lower', 'view'].map(name => join(folder, name))
     for (const path of [upper, lower, view]) await mkdir(path ?? '')
     const mount = ['mount', '-t', 'overlay', '-o', `ro,lowerdir=${upper}:${lower}`, 'overlay', view ?? '']
-    await run('unshare', ['--mount', '--propagation', 'slave', ...mount])
+    await runProgram('unshare', ['--mount', '--propagation', 'slave', ...mount])
     return null
   } catch (error) {
     return (error as Error).message.trim().split('\n').at(-1) ?? 'it failed'

@@ -1,10 +1,7 @@
-import { execFile } from 'node:child_process'
 import { mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { promisify } from 'node:util'
 import { sleep } from '../../support/lifecycle.js'
-
-const run = promisify(execFile)
+import { runProgram } from '../../support/program.js'
 
 const BLOCK = 4096
 /** As mkfs.ext4 has it: a tree of small files runs out of both at about the same time. */
@@ -32,8 +29,8 @@ export async function makeDiskImage(file: string, bytes: number): Promise<void> 
   const inodes = Math.max(MIN_INODES, Math.ceil(bytes / BYTES_PER_INODE))
   const size = Math.ceil(bytes * (1 + PER_BYTE) + inodes * INODE_BYTES + FIXED_BYTES)
   try {
-    await run('fallocate', ['-l', String(Math.ceil(size / BLOCK) * BLOCK), file])
-    await run('mkfs.ext4', [...MKFS, ...FEATURES, '-N', String(inodes), file])
+    await runProgram('fallocate', ['-l', String(Math.ceil(size / BLOCK) * BLOCK), file])
+    await runProgram('mkfs.ext4', [...MKFS, ...FEATURES, '-N', String(inodes), file])
   } catch (error) {
     await rm(file, { force: true })
     throw error
@@ -44,7 +41,7 @@ export async function makeDiskImage(file: string, bytes: number): Promise<void> 
 export async function mountDisk(file: string, point: string): Promise<void> {
   await mkdir(point, { mode: 0o755 })
   try {
-    await run('mount', ['-t', 'ext4', '-o', MOUNT, file, point])
+    await runProgram('mount', ['-t', 'ext4', '-o', MOUNT, file, point])
     await rm(join(point, 'lost+found'), { recursive: true, force: true })
   } catch (error) {
     await unmountDisk(point).catch(() => undefined)
@@ -60,7 +57,7 @@ export async function mountDisk(file: string, point: string): Promise<void> {
 export async function unmountDisk(point: string): Promise<void> {
   for (let tries = 1; ; tries += 1) {
     try {
-      await run('umount', [...(tries > UNMOUNT_TRIES ? ['-l'] : []), point])
+      await runProgram('umount', [...(tries > UNMOUNT_TRIES ? ['-l'] : []), point])
       return
     } catch (error) {
       const { message } = error as Error

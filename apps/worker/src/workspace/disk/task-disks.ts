@@ -1,11 +1,8 @@
-import { execFile } from 'node:child_process'
 import { mkdir, readdir, readFile, rm, rmdir, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
-import { promisify } from 'node:util'
 import type { Releasable } from '../../support/lifecycle.js'
+import { runProgram } from '../../support/program.js'
 import { makeDiskImage, mountDisk, unmountDisk } from './disk-image.js'
-
-const run = promisify(execFile)
 
 /** Below the data folder: one folder for each worker, in it one for each slot's disk. */
 const DISKS = 'disks'
@@ -58,10 +55,10 @@ export class TaskDisks {
     const folder = join(dataDir, DISKS, worker)
     await mkdir(folder, { recursive: true, mode: 0o711 })
     try {
-      await run('mount', ['--bind', folder, folder])
+      await runProgram('mount', ['--bind', folder, folder])
       // First private: a parent that is shared would take the mount into its own group.
-      await run('mount', ['--make-private', folder])
-      await run('mount', ['--make-shared', folder])
+      await runProgram('mount', ['--make-private', folder])
+      await runProgram('mount', ['--make-shared', folder])
     } catch (error) {
       await unmountDisk(folder).catch(() => undefined)
       await rmdir(folder).catch(() => undefined)
@@ -174,7 +171,7 @@ function taskDisk(folder: string, remove: () => Promise<void>): TaskDisk {
 
 /** Unmounts and removes one disk that nobody uses any more, by its folder. */
 export async function reapDisk(folder: string): Promise<void> {
-  for (const point of await mountsAt(folder)) await run('umount', ['-l', point])
+  for (const point of await mountsAt(folder)) await runProgram('umount', ['-l', point])
   await rm(folder, { recursive: true, force: true })
   await rm(`${folder}.img`, { force: true })
 }
@@ -192,7 +189,7 @@ export async function reapDisks(dataDir: string, isAlive: (worker: string) => bo
   const dead = (await readdir(root).catch(() => [])).filter(worker => !isAlive(worker))
   for (const worker of dead) {
     const folder = join(root, worker)
-    for (const point of await mountsAt(folder)) await run('umount', ['-l', point])
+    for (const point of await mountsAt(folder)) await runProgram('umount', ['-l', point])
     await rm(folder, { recursive: true, force: true })
   }
   return dead.length
