@@ -130,7 +130,11 @@ export const FAILURES = {
   'task.disk_full': kind('task', false, 'write less or raise environment.resources.disk'),
   'task.log_limit': kind('task', false, 'print less; the ceiling is the operator’s AGIRUNNER_LOG_CEILING'),
   'task.output_limit': kind('task', false, 'write less to output or raise limits.outputBytes'),
-  'task.output_invalid': kind('task', false, 'write valid JSON to output/result.json'),
+  'task.output_invalid': kind(
+    'task',
+    false,
+    'write JSON to output/result.json, as capture.outputSchema asks',
+  ),
   'task.killed': kind(
     'task',
     false,

@@ -16,6 +16,13 @@ function problemsOf(work: () => unknown): readonly string[] {
 }
 
 describe('prepareTask', () => {
+  it('refuses an output schema that is none, before the task has run for nothing', () => {
+    const capture = { outputSchema: { type: 'objekt' } }
+    expect(problemsOf(() => prepareTask({ ...task('t-1'), capture }))).toEqual([
+      expect.stringMatching(/^capture.outputSchema: no JSON Schema: .*type/),
+    ])
+  })
+
   it('takes an object for the JSON that it becomes', () => {
     const plain = prepareTask({ taskId: 't-1', run: { script: 'true' } })
     const messy = prepareTask({ run: { script: 'true' }, input: undefined, taskId: 't-1' })

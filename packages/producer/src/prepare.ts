@@ -1,4 +1,12 @@
-import { hashTask, nameOf, parseTask, SpecError, type Task, type TaskInput } from '@agirunner/contracts'
+import {
+  compileOutputSchema,
+  hashTask,
+  nameOf,
+  parseTask,
+  SpecError,
+  type Task,
+  type TaskInput,
+} from '@agirunner/contracts'
 import { TaskConflictError } from './errors.js'
 
 /** A task as a caller writes it: an object, or its JSON text. */
@@ -23,7 +31,18 @@ export interface PreparedTask {
 export function prepareTask(input: SendableTask): PreparedTask {
   const sent = toJson(input)
   const task = parseTask(sent)
+  checkOutputSchema(task)
   return { task, sent, json: JSON.stringify(sent), hash: hashTask(sent) }
+}
+
+/** A worker could say so only after the task has run. */
+function checkOutputSchema({ capture }: Task): void {
+  if (capture.outputSchema === null) return
+  try {
+    compileOutputSchema(capture.outputSchema)
+  } catch (error) {
+    throw new SpecError([`capture.outputSchema: no JSON Schema: ${(error as Error).message}`])
+  }
 }
 
 /**

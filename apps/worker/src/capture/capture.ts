@@ -127,7 +127,8 @@ export class Capture {
 
   async #output(plan: WorkspacePlan, signal: AbortSignal): Promise<Output> {
     await plan.delivery.collect('output', signal)
-    return await readOutput(plan.slot.output)
+    const { outputSchema } = this.#accepted.task.capture
+    return await readOutput({ folder: plan.slot.output, schema: outputSchema, signal })
   }
 
   #steps(exit: Exit): StepResult[] {

@@ -14,7 +14,6 @@ export function refuseUnsupported({ task }: AcceptedTask, options: ProfilePolicy
     [Object.keys(environment.secrets).length > 0, 'environment.secrets'],
     [capture.changes === 'commit', 'capture.changes "commit"'],
     [capture.push !== null, 'capture.push'],
-    [capture.outputSchema !== null, 'capture.outputSchema'],
     [capture.artifacts.length > 0, 'capture.artifacts'],
   ]
   const found = unsupported.filter(([asked]) => asked).map(([, what]) => what)
