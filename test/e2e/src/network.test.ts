@@ -4,8 +4,9 @@ import { hostOf, importNodeImage, machineRegistries, ownRegistries, type Registr
 import { createWorld, newTaskId, readLogs, type World } from './support.js'
 
 const BUILD_MS = 180_000
-const own = await ownRegistries()
 const machine = await machineRegistries()
+// Last, because nothing but the end of the tests takes it away.
+const own = await ownRegistries()
 const all: readonly Registries[] = machine === null ? [own] : [own, machine]
 
 let world: World
