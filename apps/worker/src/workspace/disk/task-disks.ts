@@ -177,11 +177,10 @@ export async function reapDisk(folder: string): Promise<void> {
 }
 
 /**
- * Unmounts and removes what dead workers left mounted below a data folder.
+ * Unmounts and removes what dead workers left mounted below a data folder. A container that still has one of these disks
+ * keeps it until it ends.
  *
  * @param isAlive whether a worker, by its id, lives
- * A container that still has one of these disks keeps it until it ends.
- *
  * @returns how many workers' disks went
  */
 export async function reapDisks(dataDir: string, isAlive: (worker: string) => boolean): Promise<number> {
