@@ -1,13 +1,15 @@
-import { Ajv, type ErrorObject, type ValidateFunction } from 'ajv'
-import { Ajv2019 } from 'ajv/dist/2019.js'
-import { Ajv2020 } from 'ajv/dist/2020.js'
-import addFormats from 'ajv-formats'
+import { createRequire } from 'node:module'
+import type { Ajv, ErrorObject, ValidateFunction } from 'ajv'
+import type addFormats from 'ajv-formats'
 
-/** The dialects that `$schema` may name, without `#` at the end; the first is meant when it is absent. */
+/** Loaded when the first schema is compiled: that takes some 40 ms, for which no other command should wait. */
+const load = createRequire(import.meta.url)
+
+/** The dialects that `$schema` may name, without `#` at the end, and who reads each; the first is meant when it is absent. */
 const DIALECTS = [
-  ['https://json-schema.org/draft/2020-12/schema', Ajv2020],
-  ['https://json-schema.org/draft/2019-09/schema', Ajv2019],
-  ['http://json-schema.org/draft-07/schema', Ajv],
+  ['https://json-schema.org/draft/2020-12/schema', 'ajv/dist/2020.js'],
+  ['https://json-schema.org/draft/2019-09/schema', 'ajv/dist/2019.js'],
+  ['http://json-schema.org/draft-07/schema', 'ajv'],
 ] as const
 
 const MAX_PROBLEMS = 20
@@ -47,7 +49,9 @@ function compile(schema: Readonly<Record<string, unknown>>): ValidateFunction {
   const dialect = DIALECTS.find(([name]) => name === named)
   if (!dialect) throw new Error(`$schema must be one of ${DIALECTS.map(([name]) => name).join(', ')}`)
   // Errors go to whoever asked, not to a console.
-  const ajv = new dialect[1]({ allErrors: true, strict: false, logger: false })
-  addFormats.default(ajv)
+  const { default: Reader } = load(dialect[1]) as { default: typeof Ajv }
+  const ajv = new Reader({ allErrors: true, strict: false, logger: false })
+  const { default: formats } = load('ajv-formats') as { default: typeof addFormats.default }
+  formats(ajv)
   return ajv.compile(schema)
 }

@@ -1,5 +1,5 @@
 import { parentPort, workerData } from 'node:worker_threads'
-import { compileOutputSchema } from '@agirunner/contracts'
+import { compileOutputSchema } from '@agirunner/contracts/output-schema'
 
 /** What the thread is given, and what it answers: why the schema can't be used, or what is wrong with the value. */
 export interface OutputQuestion {
