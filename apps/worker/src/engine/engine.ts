@@ -1,6 +1,6 @@
 import type { Readable } from 'node:stream'
 import type { EngineFacts } from '@agirunner/contracts'
-import type { Secret } from '../intake/accepted-task.js'
+import type { Secret } from '../support/secret.js'
 import type { Figures } from './cgroup/figures.js'
 
 /** What the engine says of itself, read once at start. */

@@ -1,5 +1,7 @@
 import { parseTask, SpecError, type Task, TaskFailure, type TaskJobData } from '@agirunner/contracts'
-import type { AcceptedTask, Secret } from './accepted-task.js'
+import { Redactor } from '../support/redactor.js'
+import type { Secret } from '../support/secret.js'
+import type { AcceptedTask } from './accepted-task.js'
 import { resolveSecret, type SecretPolicy } from './secrets.js'
 
 /**
@@ -62,5 +64,12 @@ export async function accept(
   for (const [name, reference] of Object.entries(task.environment.secrets)) {
     secrets.set(name, { value: await resolveSecret(reference, policy), as: reference.as })
   }
-  return { task, ...begun, credentials, registryCredentials, secrets }
+  const known = [
+    ...(credentials ? [{ name: 'workspace.source.credentials', value: credentials.password }] : []),
+    ...(registryCredentials
+      ? [{ name: 'environment.registryCredentials', value: registryCredentials.password }]
+      : []),
+    ...[...secrets].map(([name, { value }]) => ({ name, value })),
+  ]
+  return { task, ...begun, credentials, registryCredentials, secrets, redactor: Redactor.of(known) }
 }

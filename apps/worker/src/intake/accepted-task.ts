@@ -1,30 +1,6 @@
 import type { Task } from '@agirunner/contracts'
-
-/** A secret's exact bytes, wrapped so that neither logs nor JSON can show them. */
-export class Secret {
-  readonly #value: Buffer
-
-  constructor(value: Buffer | string) {
-    this.#value = Buffer.from(value)
-  }
-
-  /** The bytes; call it only where they are used. */
-  reveal(): Buffer {
-    return this.#value
-  }
-
-  toString(): string {
-    return '[secret]'
-  }
-
-  toJSON(): string {
-    return '[secret]'
-  }
-
-  [Symbol.for('nodejs.util.inspect.custom')](): string {
-    return '[secret]'
-  }
-}
+import type { Redactor } from '../support/redactor.js'
+import type { Secret } from '../support/secret.js'
 
 /** A parsed task that this worker may run: one attempt, fenced, its secrets at hand. */
 export interface AcceptedTask {
@@ -41,4 +17,6 @@ export interface AcceptedTask {
   readonly registryCredentials: { readonly username: string; readonly password: Secret } | null
   /** By name, as in `environment.secrets`. */
   readonly secrets: ReadonlyMap<string, { readonly value: Secret; readonly as: 'file' | 'env' | 'both' }>
+  /** Knows all of these secrets: what leaves the worker goes by it. */
+  readonly redactor: Redactor
 }

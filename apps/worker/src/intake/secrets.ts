@@ -1,7 +1,7 @@
 import { constants, open, realpath } from 'node:fs/promises'
 import { sep } from 'node:path'
 import { type SecretRef, TaskFailure } from '@agirunner/contracts'
-import { Secret } from './accepted-task.js'
+import { Secret } from '../support/secret.js'
 
 const MAX_SECRET_BYTES = 64 * 1024
 

@@ -7,6 +7,7 @@ import { DummyEngine } from '../engine/dummy/dummy-engine.js'
 import { containerSpec } from '../execution/container-spec.js'
 import type { TaskNetwork } from '../execution/network/networks.js'
 import { refuseProfile } from '../execution/profiles.js'
+import { Redactor } from '../support/redactor.js'
 import { PARTS, type WorkspacePlan } from '../workspace/plan.js'
 
 type Json = Record<string, unknown>
@@ -217,6 +218,7 @@ function bodyFor(task: Task): Json {
     credentials: null,
     registryCredentials: null,
     secrets: new Map(),
+    redactor: Redactor.of([]),
   }
   const asRoot = { ...plan, owner: { uid: 0, gid: 0 } } as WorkspacePlan
   const spec = containerSpec(accepted, task.environment.profile === 'root' ? asRoot : plan, {

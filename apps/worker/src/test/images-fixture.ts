@@ -11,8 +11,8 @@ import { LABELS } from '../engine/labels.js'
 import type { ImageRequest, Images, ReadyImage } from '../execution/images/images.js'
 import { createImages } from '../execution/images/index.js'
 import type { Verification } from '../execution/images/verification.js'
-import { Secret } from '../intake/accepted-task.js'
 import { hostId, newWorkerId } from '../support/identity.js'
+import { Secret } from '../support/secret.js'
 import type { Share } from '../support/shared-work.js'
 
 /** A worker's room for images on the real engine, and the registries that a test starts. */

@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import { eventually, type TestRegistry } from '@agirunner/test-kit'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals'
 import type { Images } from '../execution/images/images.js'
-import { Secret } from '../intake/accepted-task.js'
+import { Secret } from '../support/secret.js'
 import { docker, ImagesFixture, newLayer, outcome, quiet, request, withPassword } from './images-fixture.js'
 
 const USER = 'someone'

@@ -9,9 +9,11 @@ import { type GitServer, git, serveGit } from '@agirunner/test-kit'
 import { dockerEngine } from '../engine/docker/docker-engine.js'
 import type { ContainerEngine } from '../engine/engine.js'
 import { LABELS } from '../engine/labels.js'
-import { type AcceptedTask, Secret } from '../intake/accepted-task.js'
+import type { AcceptedTask } from '../intake/accepted-task.js'
 import type { HostRoot } from '../support/host-roots.js'
 import { hostId, newWorkerId } from '../support/identity.js'
+import { Redactor } from '../support/redactor.js'
+import { Secret } from '../support/secret.js'
 import {
   createWorkspaces,
   type EarlierArtifacts,
@@ -186,7 +188,14 @@ export function accept(
   })
   const credentials = password === undefined ? null : { username: 'someone', password: new Secret(password) }
   const at = { attempt: 1, fence: 1, createdAt: '', startedAt: '' }
-  return { task, ...at, credentials, registryCredentials: null, secrets: new Map() }
+  return {
+    task,
+    ...at,
+    credentials,
+    registryCredentials: null,
+    secrets: new Map(),
+    redactor: Redactor.of([]),
+  }
 }
 
 export const QUIET: PrepareOptions = { signal: new AbortController().signal, progress: () => undefined }

@@ -3,8 +3,8 @@ import { readFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { z } from 'zod'
 import type { RegistryCredentials } from '../../engine/engine.js'
-import { Secret } from '../../intake/accepted-task.js'
 import { messageOf } from '../../support/log.js'
+import { Secret } from '../../support/secret.js'
 
 /** What the default registry is called in these files, for historical reasons. */
 const DEFAULT_KEY = 'https://index.docker.io/v1/'

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto'
 import { type Catalog, type ImageReference, type Task, TaskFailure } from '@agirunner/contracts'
 import type { ContainerEngine, ImageInfo, RegistryCredentials } from '../../engine/engine.js'
-import type { Secret } from '../../intake/accepted-task.js'
+import type { Secret } from '../../support/secret.js'
 import { type Share, SharedWork } from '../../support/shared-work.js'
 import { withoutSecrets } from '../../workspace/git/credentials.js'
 import type { ImageAccess } from './access.js'
