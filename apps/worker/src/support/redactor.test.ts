@@ -202,7 +202,7 @@ describe('against a search without any art', () => {
       for (let at = text.indexOf(form.toString()); at !== -1; at = text.indexOf(form.toString(), at + 1))
         hidden.fill(1, at, at + form.length)
     }
-    return [...text]
+    return Array.from(text)
       .map((letter, at) => (hidden[at] === 0 ? letter : hidden[at - 1] === 1 ? '' : '***'))
       .join('')
   }

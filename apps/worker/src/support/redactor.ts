@@ -1,10 +1,8 @@
 import { formsOf, MIN_BYTES } from './redaction/forms.js'
 import { Matcher, type Needle } from './redaction/matcher.js'
 import { SHAPES } from './redaction/shapes.js'
-import { type Redacted, RedactingStream } from './redaction/stream.js'
+import { RedactingStream } from './redaction/stream.js'
 import type { Secret } from './secret.js'
-
-export type { Redacted, RedactingStream }
 
 /** Tells whether a secret, in any form, has been seen in the bytes so far. */
 export interface SecretFinder {
