@@ -9,8 +9,8 @@ import type { Exit, RunningContainer } from '../execution/running-container.js'
 import type { AcceptedTask } from '../intake/accepted-task.js'
 import type { WorkspacePlan } from '../workspace/plan.js'
 import { artifactFolder } from './artifacts.js'
-import { LogCapture } from './log-capture.js'
-import { LogStream } from './log-stream.js'
+import { LogCapture } from './log/log-capture.js'
+import { LogStream } from './log/log-stream.js'
 import { type Output, readOutput } from './output.js'
 
 /** Everything that a run leaves behind, read after the container has ended. */
@@ -62,6 +62,7 @@ export class Capture {
       folder: container.plan.slot.log,
       file: join(folder, 'log'),
       stream,
+      redactor: accepted.redactor,
       steps: commandNames(task),
       limitBytes: task.limits.logBytes,
       ceilingBytes: options.logCeilingBytes,
