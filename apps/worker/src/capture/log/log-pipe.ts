@@ -1,4 +1,4 @@
-import { MASK, type Redacted, type RedactingStream } from '../../support/redaction/stream.js'
+import type { Redacted, RedactingStream } from '../../support/redaction/stream.js'
 import type { Redactor } from '../../support/redactor.js'
 import { incompleteTail } from './characters.js'
 import type { StreamName } from './log-files.js'
@@ -22,6 +22,7 @@ export interface StepStart {
 
 /** The largest part, in bytes. */
 const PART_BYTES = 16 * 1024
+const NOTHING = Buffer.alloc(0)
 
 /** Turns one stream's bytes into parts: secrets masked, cut where a step begins and never within a character. */
 export class LogPipe {
@@ -64,13 +65,13 @@ export class LogPipe {
     return parts
   }
 
-  /** A mask that begins before is told where the stream of parts begins; one that ends after, whole. */
+  /** A mask that begins before has been told already, or was left out; one that ends after is told whole. */
   #within(piece: Redacted, until: number): Redacted | null {
     const end = piece.offset + piece.length
     if (end <= this.#from || piece.offset >= until) return null
     const skipped = Math.max(0, this.#from - piece.offset)
     if (piece.masked) {
-      const bytes = skipped > 0 ? MASK : piece.bytes
+      const bytes = skipped > 0 ? NOTHING : piece.bytes
       return { ...piece, offset: piece.offset + skipped, length: piece.length - skipped, bytes }
     }
     const bytes = piece.bytes.subarray(skipped, until - piece.offset)

@@ -11,7 +11,7 @@ export interface Redacted {
   readonly masked: boolean
 }
 
-export const MASK = Buffer.from('***')
+const MASK = Buffer.from('***')
 const NOTHING = Buffer.alloc(0)
 /** A text that is one long repetition begins its needle anew with every byte: then the first ones do for all. */
 const MAX_RUNS = 8
