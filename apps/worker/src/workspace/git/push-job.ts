@@ -52,15 +52,27 @@ const MAX_HISTORY = 1_000_000
  */
 export async function runPush(job: PushJob, progress: Progress): Promise<Pushed> {
   const state = { sent: false }
-  const transport = new GitTransport({
-    ...job.transport,
-    received: () => undefined,
-    credentials: job.remote.credentials,
-  })
   try {
-    return await Promise.race([new Push(job, transport, progress, state).run(), transport.failed])
+    return await withTransport(job, transport => new Push(job, transport, progress, state).run())
   } catch (error) {
-    return unreachable(transport.failure ?? error, job, state.sent)
+    const away = unreachable(error, job, state.sent)
+    // What was sent may have been taken, whatever became of the answer.
+    return state.sent && (await isSet(job, progress)) ? { state: 'pushed' } : away
+  }
+}
+
+async function isSet(job: PushJob, progress: Progress): Promise<boolean> {
+  const ask = (transport: GitTransport) => new Push(job, transport, progress, { sent: false }).isSet()
+  return await withTransport(job, ask).catch(() => false)
+}
+
+async function withTransport<T>(job: PushJob, work: (transport: GitTransport) => Promise<T>): Promise<T> {
+  const received = () => undefined
+  const transport = new GitTransport({ ...job.transport, received, credentials: job.remote.credentials })
+  try {
+    return await Promise.race([work(transport), transport.failed])
+  } catch (error) {
+    throw transport.failure ?? error
   } finally {
     transport.close()
   }
@@ -116,6 +128,11 @@ class Push {
       last = old
       if (!RACE.test(why.reason) || !moved || races === MAX_RACES) throw this.#rejected(why.reason, why.said)
     }
+  }
+
+  async isSet(): Promise<boolean> {
+    const { refs } = await this.#ask()
+    return refs.get(this.#ref) === this.#job.sha
   }
 
   async #ask(): Promise<Offer> {
@@ -207,7 +224,7 @@ class Push {
 
 /** A server's words for a person: without the credentials, on one line, not too many. */
 function clean(text: string, { remote }: PushJob): string {
-  const plain = withoutSecrets(text, remote.credentials).replace(/[^\P{C}]+|\s+/gu, ' ')
+  const plain = withoutSecrets(text, remote.credentials).replace(/[\p{C}\s]+/gu, ' ')
   return plain.trim().slice(0, MAX_SAID)
 }
 
