@@ -230,6 +230,8 @@ export async function treeByGit(
   await run('cp', ['-a', '--', repo, scratch])
   try {
     const files = [scratch, '-name', '.git', '-prune', '-o', '-type', 'f']
+    // git passes over a FIFO, unless it lies where a file was: then it gives up.
+    await run('find', [scratch, '-type', 'p', '-delete'])
     if (touch) await run('find', [...files, '-exec', 'touch', '--', '{}', '+'])
     await git(['add', '-A'], { cwd: scratch })
     return await git(['write-tree'], { cwd: scratch })
