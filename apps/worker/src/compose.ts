@@ -154,6 +154,11 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
         logCeilingBytes: config.logCeilingBytes,
         captureChanges: options => changes.capture(options),
       },
+      push: {
+        push: (...args) => workspaces.room.push(...args),
+        keepCommits: options => changes.keepCommits(options),
+        stillCurrent: accepted => records.assertCurrent(accepted.task.taskId, accepted.fence),
+      },
       keeper: new Keeper({
         engine,
         log,

@@ -1,6 +1,7 @@
 import { TaskFailure } from '@agirunner/contracts'
 import type { AttemptState } from './attempt-state.js'
 import { Capture, type CapturedOutputs, type CaptureOptions } from './capture/capture.js'
+import { deliver, type PushOptions } from './capture/push.js'
 import type { Execution } from './execution/execution.js'
 import type { Keeper } from './execution/keep.js'
 import type { Exit, RunningContainer } from './execution/running-container.js'
@@ -15,6 +16,7 @@ export interface Rooms {
   readonly workspaces: Workspaces
   readonly execution: Execution
   readonly capture: CaptureOptions
+  readonly push: PushOptions
   readonly keeper: Keeper
   readonly leaked: ReportLeak
 }
@@ -57,9 +59,19 @@ export async function runTask<T>(
     const capture = await Capture.follow(rooms.capture, accepted, container, state)
     release.defer('log capture', () => capture.abandon())
     const exit = await exitOf(container, signal)
-    const outputs = await sealed(capture, exit, signal)
-    reached = { ...reached, outputs, egress: await container.egress() }
-    const failure = canceledIn(signal, exit) ?? judge(accepted.task, outputs)
+    const sealedOutputs = await sealed(capture, exit, signal)
+    reached = { ...reached, outputs: sealedOutputs, egress: await container.egress() }
+    const judged = canceledIn(signal, exit) ?? judge(accepted.task, sealedOutputs)
+    const progress = (data: Record<string, unknown>) => state.progress(data)
+    const { outputs, failure } = await deliver(rooms.push, {
+      accepted,
+      plan,
+      outputs: sealedOutputs,
+      failure: judged,
+      signal,
+      progress,
+    })
+    reached = { ...reached, outputs }
     const settled = await settle(await ended({ failure, reached }, state))
     if (await rooms.keeper.keep(accepted, container, failure)) release.disown()
     return settled

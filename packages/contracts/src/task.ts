@@ -3,6 +3,7 @@ import { z } from 'zod'
 import { DEFAULT_IMAGE } from './catalog.js'
 import { FAILURE_CODES, ORIGINS } from './failure.js'
 import { parseAllowedHost } from './network-host.js'
+import { isBranchName } from './ref-name.js'
 import { parseSize } from './size.js'
 import { checkShape, MAX_TASK_BYTES, nearest, SpecError } from './spec-error.js'
 
@@ -233,9 +234,9 @@ const LimitsSchema = z.strictObject({
 })
 
 const PushSchema = z.strictObject({
-  branch: text(1024).min(1),
+  branch: text(1024).refine(isBranchName, 'must be the name of a branch, without "refs/heads/"'),
   message: text(64 * 1024)
-    .min(1)
+    .regex(/\S/, 'must say something')
     .optional(),
   commits: z.enum(['squash', 'keep']).default('squash'),
   force: z.boolean().default(false),
@@ -380,6 +381,8 @@ function checkTogether(task: Task): string[] {
   if (push && (task.workspace.source.type !== 'git_remote' || !task.workspace.source.credentials)) {
     problems.push('capture.push: needs workspace.source to be a git_remote with credentials')
   }
+  if (push && task.capture.changes === 'none')
+    problems.push('capture.push: needs capture.changes to be "patch" or "commit"')
   const { source, files } = task.workspace
   if (source.type === 'host_directory' && source.readOnly) {
     for (const { path } of files.filter(file => file.path.startsWith('repo/')))

@@ -9,6 +9,8 @@ import type { Exit, RunningContainer } from '../execution/running-container.js'
 import type { AcceptedTask } from '../intake/accepted-task.js'
 import type { WorkspacePlan } from '../workspace/plan.js'
 import { artifactFolder } from './artifacts.js'
+import type { CapturedChanges, CommitRequest, MadeCommit } from './changes/index.js'
+import { commitRequest, withCommit } from './commit.js'
 import { LogCapture } from './log/log-capture.js'
 import { LogStream } from './log/log-stream.js'
 import { type Output, readOutput } from './output.js'
@@ -19,6 +21,8 @@ export interface CapturedOutputs {
   readonly steps: readonly StepResult[]
   readonly logs: LogSummary
   readonly changes: Changes | null
+  /** The change as a commit; null where none was asked for or nothing changed. */
+  readonly made: MadeCommit | null
   readonly output: Output
   /** Whether the task printed more than the operator allows. */
   readonly overLogCeiling: boolean
@@ -29,8 +33,9 @@ export interface CapturedOutputs {
 export type CaptureChanges = (options: {
   plan: WorkspacePlan
   patchFile: string
+  make: CommitRequest | null
   signal: AbortSignal
-}) => Promise<{ changes: Omit<Changes, 'patch'>; patch: { sizeBytes: number; sha256: string } | null }>
+}) => Promise<CapturedChanges>
 
 export interface CaptureOptions {
   readonly redis: Redis
@@ -39,6 +44,8 @@ export interface CaptureOptions {
   readonly logCeilingBytes: number
   readonly captureChanges: CaptureChanges
 }
+
+const NO_CHANGES = { changes: null, made: null }
 
 /** One attempt's capture: follows the log from the start, reads the rest at the end. */
 export class Capture {
@@ -100,14 +107,14 @@ export class Capture {
     const disk = await this.#container.disk()
     const [logs, changes, output] = await Promise.all([
       this.#log.finish(),
-      this.#accepted.task.capture.changes === 'none' ? null : this.#changes(plan, signal),
+      this.#accepted.task.capture.changes === 'none' ? NO_CHANGES : this.#changes(plan, signal),
       this.#output(plan, signal),
     ])
     return {
       exit,
       steps: this.#steps(exit),
       logs,
-      changes,
+      ...changes,
       output,
       overLogCeiling: this.#log.overCeiling,
       disk,
@@ -119,11 +126,16 @@ export class Capture {
     await this.#log.abandon()
   }
 
-  async #changes(plan: WorkspacePlan, signal: AbortSignal): Promise<Changes> {
+  async #changes(
+    plan: WorkspacePlan,
+    signal: AbortSignal,
+  ): Promise<Pick<CapturedOutputs, 'changes' | 'made'>> {
     await plan.delivery.collect('repo', signal)
     const patchFile = join(this.#folder, 'changes.patch')
-    const { changes, patch } = await this.#options.captureChanges({ plan, patchFile, signal })
-    return { ...changes, patch: patch && { uri: pathToFileURL(patchFile).href, ...patch } }
+    const make = commitRequest(this.#accepted, plan, this.#folder)
+    const { changes, patch, made } = await this.#options.captureChanges({ plan, patchFile, make, signal })
+    const stored = patch && { uri: pathToFileURL(patchFile).href, ...patch }
+    return { changes: withCommit({ ...changes, patch: stored }, make, made), made }
   }
 
   async #output(plan: WorkspacePlan, signal: AbortSignal): Promise<Output> {

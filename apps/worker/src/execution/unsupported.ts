@@ -12,8 +12,6 @@ export function refuseUnsupported({ task }: AcceptedTask, options: ProfilePolicy
   const { environment, capture } = task
   const unsupported: readonly (readonly [boolean, string])[] = [
     [Object.keys(environment.secrets).length > 0, 'environment.secrets'],
-    [capture.changes === 'commit', 'capture.changes "commit"'],
-    [capture.push !== null, 'capture.push'],
     [capture.artifacts.length > 0, 'capture.artifacts'],
   ]
   const found = unsupported.filter(([asked]) => asked).map(([, what]) => what)

@@ -7,6 +7,7 @@ import {
   RETENTION_SECONDS,
   type RedisNames,
   scripts,
+  TaskFailure,
   type TaskResult,
 } from '@agirunner/contracts'
 import type { Redis } from 'ioredis'
@@ -120,6 +121,12 @@ export class TaskRecords {
   async renew(taskId: string, fence: number): Promise<boolean> {
     const keys = [this.#names.record(taskId), this.#names.lease(taskId)]
     return (await this.#redis.eval(scripts.RENEW_LEASE, keys.length, ...keys, fence, LEASE_MS)) === 1
+  }
+
+  /** Renews the lease, for what must not be done by a stale attempt. @throws TaskFailure `worker.lease_lost` */
+  async assertCurrent(taskId: string, fence: number): Promise<void> {
+    if (await this.renew(taskId, fence)) return
+    throw new TaskFailure('worker.lease_lost', 'a later attempt of the task has taken over')
   }
 
   /** @returns false when a later attempt has taken over */

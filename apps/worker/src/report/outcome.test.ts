@@ -26,6 +26,7 @@ const outputs = (
   steps: [],
   logs: { bytes: 0, lines: 0, truncated: false, uri: null },
   changes: null,
+  made: null,
   output: { value: null, failure: null },
   overLogCeiling: false,
   disk: UNSEEN_DISK,

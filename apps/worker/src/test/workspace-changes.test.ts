@@ -88,6 +88,9 @@ const CASES: Readonly<Record<string, Change>> = {
   ),
   'folder replaced by a file': shell('rm -r dir && echo file >dir'),
   'file replaced by a folder': shell('rm a.txt && mkdir a.txt && echo f >a.txt/f'),
+  'folder replaced by a file that the rules ignore': shell(
+    'echo gone >>.gitignore; rm -r gone; echo f >gone',
+  ),
   'folder replaced by a link': shell('rm -r dir && ln -s other dir'),
   'link replaced by a folder': shell('rm link && mkdir link && echo f >link/f'),
   'link replaced by a file': shell('rm link && echo f >link'),

@@ -150,6 +150,7 @@ function sending(room: Workspaces): Workspaces {
   return {
     prune: () => room.prune(),
     cacheStatus: () => room.cacheStatus(),
+    push: (...args) => room.push(...args),
     prepare: async (accepted, options) => {
       const plan = await room.prepare(accepted, options)
       try {
@@ -175,19 +176,34 @@ let counter = 0
 /** A task as intake hands it on, with this source. */
 export function accept(
   source: Record<string, unknown>,
-  options: { files?: unknown[]; profile?: 'user' | 'root'; password?: string; tenantId?: string } = {},
+  options: {
+    files?: unknown[]
+    profile?: 'user' | 'root'
+    password?: string
+    tenantId?: string
+    capture?: Record<string, unknown>
+    createdAt?: string
+  } = {},
 ): AcceptedTask {
   counter += 1
-  const { files = [], profile = 'user', password, tenantId = 'default' } = options
+  const {
+    files = [],
+    profile = 'user',
+    password,
+    tenantId = 'default',
+    capture = {},
+    createdAt = '',
+  } = options
   const task = parseTask({
     taskId: `t-${counter}`,
     tenantId,
     run: { script: 'true' },
     environment: { profile },
+    capture,
     workspace: { source, files, identity: { name: 'Ada "A" Lovelace', email: 'ada@example.com' } },
   })
   const credentials = password === undefined ? null : { username: 'someone', password: new Secret(password) }
-  const at = { attempt: 1, fence: 1, createdAt: '', startedAt: '' }
+  const at = { attempt: 1, fence: 1, createdAt, startedAt: '' }
   return {
     task,
     ...at,
@@ -214,6 +230,8 @@ export async function treeByGit(
   await run('cp', ['-a', '--', repo, scratch])
   try {
     const files = [scratch, '-name', '.git', '-prune', '-o', '-type', 'f']
+    // git passes over a FIFO, unless it lies where a file was: then it gives up.
+    await run('find', [scratch, '-type', 'p', '-delete'])
     if (touch) await run('find', [...files, '-exec', 'touch', '--', '{}', '+'])
     await git(['add', '-A'], { cwd: scratch })
     return await git(['write-tree'], { cwd: scratch })

@@ -1,8 +1,10 @@
 export { reapDisk, reapDisks, TaskDisks } from './disk/task-disks.js'
 export { probeDisks, probeStrategy } from './probe.js'
+export type { PushWatch } from './push.js'
 export type { GitLimits } from './remotes.js'
 export { type EarlierArtifacts, StoredArtifacts } from './sources/earlier-artifacts.js'
 export {
+  type BranchPush,
   createWorkspaces,
   type PrepareOptions,
   type Workspaces,

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import type { GitRemoteSource } from '@agirunner/contracts'
 import { type Share, SharedWork } from '../support/shared-work.js'
 import { ChildPool } from './children/pool.js'
+import type { Pushed, PushJob } from './git/push-job.js'
 import { type Fetched, incomingFolder } from './git/repository.js'
 import type { Remote, Resolved, Wanted } from './git/resolve.js'
 import type {
@@ -14,6 +15,7 @@ import type {
   RemoteJob,
   ResolveJob,
 } from './git/snapshot-job.js'
+import { type PushWatch, pushBranch } from './push.js'
 import { removeTree } from './remove-tree.js'
 import { type FileOwner, isRoot } from './slots.js'
 
@@ -124,6 +126,14 @@ export class Remotes {
   ): Promise<CheckoutResult> {
     const full: EmptyJob = { ...job, owner: isRoot() ? job.owner : null }
     return await this.#pool.run<CheckoutResult>('empty', full, { ...watch, deadlineMs: this.#limits.totalMs })
+  }
+
+  /** Sets a branch of a remote, trying again while the way to the server is what fails. @throws as `pushBranch` */
+  async push(job: Omit<PushJob, 'transport' | 'retryMs'>, watch: PushWatch): Promise<void> {
+    const { signal, progress } = watch
+    const { totalMs: deadlineMs } = this.#limits
+    const once = (full: PushJob) => this.#pool.run<Pushed>('push', full, { signal, progress, deadlineMs })
+    await pushBranch({ ...job, ...this.#job(job.remote) }, once, watch)
   }
 
   close(): Promise<void> {

@@ -108,8 +108,12 @@ function baseOf(url: string, { ref, commit }: Resolved): Base {
   return { url, ref, commit }
 }
 
-/** The address as it may be shown and kept: without user-info, whatever the task's parser let through. */
-function remoteOf({ credentials }: AcceptedTask, source: GitRemoteSource): Remote {
+/**
+ * The repository of a task as it may be asked, shown and kept: without user-info, whatever the task's parser let through.
+ *
+ * @throws TaskFailure `workspace.url_forbidden`
+ */
+export function remoteOf({ credentials }: AcceptedTask, source: GitRemoteSource): Remote {
   const url = new URL(source.url)
   if (url.username !== '' || url.password !== '') {
     throw new TaskFailure(

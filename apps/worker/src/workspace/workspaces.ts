@@ -12,8 +12,10 @@ import { makeDelivery } from './delivery.js'
 import type { TaskDisks } from './disk/task-disks.js'
 import { diskFull, isDiskFull } from './disk-full.js'
 import { personalize, placeFiles, placingsOf, writeContext } from './files.js'
+import type { PushJob } from './git/push-job.js'
 import { isMountable, makeLayers } from './layers.js'
 import type { Delivery, Slot, Strategy, WorkspacePlan } from './plan.js'
+import type { PushWatch } from './push.js'
 import { GIT_LIMITS, type GitLimits, Remotes } from './remotes.js'
 import { Repositories } from './repositories.js'
 import { type FileOwner, makeSlot, ownerFor, removeSlot } from './slots.js'
@@ -22,7 +24,7 @@ import { ArtifactSeeds } from './sources/artifacts.js'
 import type { EarlierArtifacts } from './sources/earlier-artifacts.js'
 import { HostDirectories } from './sources/host-directory.js'
 import type { Lower, Sourced, Watch } from './sources/sourced.js'
-import { Sources } from './sources.js'
+import { remoteOf, Sources } from './sources.js'
 
 export interface WorkspacesOptions {
   /** Absolute; everything that this room makes is below it. */
@@ -51,6 +53,9 @@ export interface PrepareOptions {
   readonly progress: (data: Record<string, unknown>) => void
 }
 
+/** A branch, and what it is to be set to. */
+export type BranchPush = Pick<PushJob, 'branch' | 'sha' | 'force' | 'pack' | 'commits' | 'base'>
+
 /** Turns accepted tasks into workspaces. */
 export interface Workspaces {
   /**
@@ -60,6 +65,12 @@ export interface Workspaces {
    * @throws TaskFailure `workspace.*`, `spec.forbidden`, `engine.unavailable`; the signal's reason
    */
   prepare(accepted: AcceptedTask, options: PrepareOptions): Promise<WorkspacePlan>
+  /**
+   * Sets a branch of the task's own repository, with its credentials.
+   *
+   * @throws TaskFailure `push.*`, `workspace.auth_failed`, `.not_found`, `.url_forbidden`; the signal's reason
+   */
+  push(accepted: AcceptedTask, what: BranchPush, watch: PushWatch): Promise<void>
   /** Evicts from the cache what its budget has no room for. */
   prune(): Promise<Pruned>
   /** How the cache does. */
@@ -146,6 +157,12 @@ class WorkspaceRoom implements Workspaces {
         throw inPhase(again)
       })
     }
+  }
+
+  async push(accepted: AcceptedTask, what: BranchPush, watch: PushWatch): Promise<void> {
+    const { source } = accepted.task.workspace
+    if (source.type !== 'git_remote') throw new Error('only a git_remote can be pushed to')
+    await this.#remotes.push({ ...what, remote: remoteOf(accepted, source) }, watch)
   }
 
   prune(): Promise<Pruned> {

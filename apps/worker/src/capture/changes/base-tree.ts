@@ -20,7 +20,15 @@ export interface BaseTree {
   hasCommit(oid: string): boolean
   /** Whether a file was there without being part of the tree: what it is now can't be told as a change. */
   isAside(path: string): boolean
+  /** Everything that it is made of, where that is not a commit which others have as well; null where it is one. */
+  objects(): Iterable<BaseObject> | null
   close(): void
+}
+
+export interface BaseObject {
+  readonly type: 'tree' | 'blob'
+  readonly oid: string
+  read(): Buffer
 }
 
 /** How trees are walked, wherever their entries come from. */
@@ -92,6 +100,11 @@ export class CommitTree extends WalkedTree implements BaseTree {
     return false
   }
 
+  /** Its commit is the server's, or there is none and nothing in it. */
+  objects(): null {
+    return null
+  }
+
   close(): void {
     this.#store.close()
   }
@@ -107,8 +120,13 @@ interface Node {
  * nothing is written anywhere.
  *
  * @param changes path → what it is now, null for gone
+ * @param made gets the trees that the base does not have at the same place: id → bytes
  */
-export function treeAfter(base: BaseTree, changes: ReadonlyMap<string, Entry | null>): string {
+export function treeAfter(
+  base: BaseTree,
+  changes: ReadonlyMap<string, Entry | null>,
+  made: Map<string, Buffer> | null = null,
+): string {
   const root: Node = { files: new Map(), folders: new Map() }
   for (const [path, entry] of changes) {
     const parts = path.split('/')
@@ -121,15 +139,20 @@ export function treeAfter(base: BaseTree, changes: ReadonlyMap<string, Entry | n
     }
     node.files.set(name, entry)
   }
-  return apply(base, base.root, root) ?? EMPTY_TREE
+  return apply(base, base.root, root, made) ?? EMPTY_TREE
 }
 
 /** @returns the folder's new tree, null when nothing is left in it */
-function apply(base: BaseTree, oid: string | null, node: Node): string | null {
+function apply(
+  base: BaseTree,
+  oid: string | null,
+  node: Node,
+  made: Map<string, Buffer> | null,
+): string | null {
   const entries = new Map(base.folder(oid))
   for (const [name, child] of node.folders) {
     const there = entries.get(name)
-    const below = apply(base, there?.mode === MODE.tree ? there.oid : null, child)
+    const below = apply(base, there?.mode === MODE.tree ? there.oid : null, child, made)
     if (below !== null) entries.set(name, { mode: MODE.tree, name, oid: below })
     else if (there?.mode === MODE.tree) entries.delete(name)
   }
@@ -138,5 +161,9 @@ function apply(base: BaseTree, oid: string | null, node: Node): string | null {
     // A folder may have taken the place of a file that is gone.
     else if (entries.get(name)?.mode !== MODE.tree) entries.delete(name)
   }
-  return entries.size === 0 ? null : hashObject('tree', serializeTree([...entries.values()]))
+  if (entries.size === 0) return null
+  const data = serializeTree([...entries.values()])
+  const after = hashObject('tree', data)
+  if (after !== oid) made?.set(after, data)
+  return after
 }

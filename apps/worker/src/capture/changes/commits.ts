@@ -23,11 +23,16 @@ export function readCommits(
   known: (oid: string) => boolean,
 ): { commits: Commit[]; notes: string[] } {
   try {
-    const head = readHead((path, maxBytes) => readPlain(tree, path, maxBytes))
+    const head = headOf(tree)
     return head === null ? { commits: [], notes: [] } : walk(tree, head, known)
   } catch (error) {
     return { commits: [], notes: [`the task's commits can't be read: ${(error as Error).message}`] }
   }
+}
+
+/** The commit that the task's HEAD names; null for a branch without one. @throws Error when it makes no sense */
+export function headOf(tree: WorkTree): string | null {
+  return readHead((path, maxBytes) => readPlain(tree, path, maxBytes))
 }
 
 function readPlain(tree: WorkTree, path: string, maxBytes: number): string | null {
@@ -65,9 +70,14 @@ function walk(
   return { commits: [...found.values()].toReversed(), notes }
 }
 
-/** The commits of a `.git` that nobody trusts, read component by component; alternates mean nothing. */
+/** The commits of a `.git` that nobody trusts. */
 export function openCommits(tree: WorkTree): ObjectStore {
-  return new ObjectStore('.git', MAX_COMMIT_BYTES, {
+  return openObjects(tree, MAX_COMMIT_BYTES)
+}
+
+/** The objects of a `.git` that nobody trusts, read component by component; alternates mean nothing. */
+export function openObjects(tree: WorkTree, maxBytes: number): ObjectStore {
+  return new ObjectStore('.git', maxBytes, {
     list: (path: string) => (tree.isReached(path) && tree.look(path)?.isDirectory() ? tree.list(path) : []),
     open: (path: string) => {
       if (!tree.isReached(path) || !tree.look(path)?.isFile()) return null

@@ -3,7 +3,7 @@ import { closeSync, fstatSync, readSync } from 'node:fs'
 import { EMPTY_TREE, hashObject, type ObjectStore } from '../../workspace/git/objects.js'
 import { MAX_OBJECT_BYTES } from '../../workspace/git/repository.js'
 import { isGitFolder, MODE, type Mode, serializeTree, type TreeEntry } from '../../workspace/git/tree.js'
-import { type BaseTree, WalkedTree } from './base-tree.js'
+import { type BaseObject, type BaseTree, WalkedTree } from './base-tree.js'
 import { type Entry, shown } from './change.js'
 import { openCommits } from './commits.js'
 import { GitSides } from './git-sides.js'
@@ -83,6 +83,19 @@ export class FolderTree extends WalkedTree implements BaseTree {
     if (parent !== '' && !this.#lower.isReached(parent)) return false
     const stat = this.#lower.look(path)
     return stat !== null && !stat.isDirectory() && this.find(path) === null
+  }
+
+  *objects(): Generator<BaseObject> {
+    for (const [oid, entries] of this.#trees)
+      yield { type: 'tree', oid, read: () => serializeTree([...entries.values()]) }
+    const told = new Set<string>()
+    for (const key of this.#paths.keys()) {
+      const [kind, oid = ''] = key.split(' ')
+      if (told.has(oid)) continue
+      told.add(oid)
+      const mode = kind === 'link' ? MODE.symlink : MODE.file
+      yield { type: 'blob', oid, read: () => this.content({ mode, oid }) }
+    }
   }
 
   close(): void {

@@ -1,15 +1,27 @@
 import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import { TaskFailure } from '@agirunner/contracts'
 import { ChildPool } from '../../workspace/children/pool.js'
 import type { WorkspacePlan } from '../../workspace/plan.js'
 import type { CapturedChanges, ChangesJob } from './job.js'
+import type { KeepJob, KeptCommits } from './keep-commits.js'
+import type { CommitRequest } from './make-commit.js'
 
 export type { CapturedChanges } from './job.js'
+export type { KeptCommits } from './keep-commits.js'
+export type { CommitRequest, MadeCommit } from './make-commit.js'
 
 export interface CaptureOptions {
   readonly plan: WorkspacePlan
   /** Where to write the patch; made, or overwritten. */
   readonly patchFile: string
+  /** How to make a commit of the change as well; null for none. */
+  readonly make?: CommitRequest | null
+  readonly signal: AbortSignal
+}
+
+export interface KeepOptions extends Omit<KeepJob, 'layers' | 'view' | 'slotRoot' | 'commit'> {
+  readonly plan: WorkspacePlan
   readonly signal: AbortSignal
 }
 
@@ -22,6 +34,12 @@ export interface ChangesCapture {
    * @throws TaskFailure `capture.failed`; the signal's reason when that aborted
    */
   capture(options: CaptureOptions): Promise<CapturedChanges>
+  /**
+   * Takes the commits that a task made itself out of its repository, once it was captured.
+   *
+   * @throws TaskFailure `push.rejected` when they can't be kept; the signal's reason when that aborted
+   */
+  keepCommits(options: KeepOptions): Promise<KeptCommits>
   close(): Promise<void>
 }
 
@@ -46,9 +64,8 @@ export function createChangesCapture(options: ChangesCaptureOptions = {}): Chang
     failures: { late: 'capture.failed', large: 'capture.failed', died: 'capture.failed' },
   })
   return {
-    capture: async ({ plan, patchFile, signal }) => {
-      const view = join(plan.slot.root, 'view')
-      if (plan.layers.strategy === 'overlay_volume') await mkdir(view, { recursive: true, mode: 0o700 })
+    capture: async ({ plan, patchFile, make = null, signal }) => {
+      const view = await viewOf(plan)
       const { layers, base, placed, compareWith, notes } = plan
       const job: ChangesJob = {
         layers,
@@ -58,10 +75,36 @@ export function createChangesCapture(options: ChangesCaptureOptions = {}): Chang
         notes,
         placed,
         patchFile,
+        make,
         slotRoot: plan.slot.root,
       }
       return await pool.run<CapturedChanges>('changes', job, { signal, deadlineMs })
     },
+    keepCommits: async ({ plan, signal, ...options }) => {
+      const { layers, base, slot } = plan
+      const view = await viewOf(plan)
+      const job: KeepJob = { ...options, layers, view, slotRoot: slot.root, commit: base.commit }
+      return await pool.run<KeptCommits>('keep', job, { signal, deadlineMs }).catch((error: unknown) => {
+        throw asUnkept(error)
+      })
+    },
     close: () => pool.close(),
   }
+}
+
+/** Where the merged view of an overlay may be mounted. */
+async function viewOf({ slot, layers }: WorkspacePlan): Promise<string> {
+  const view = join(slot.root, 'view')
+  if (layers.strategy === 'overlay_volume') await mkdir(view, { recursive: true, mode: 0o700 })
+  return view
+}
+
+/** What kills a child is the task's own repository: everything else of the capture went well before. */
+function asUnkept(error: unknown): unknown {
+  if (!(error instanceof TaskFailure) || error.code !== 'capture.failed') return error
+  return new TaskFailure('push.rejected', `the task's own commits can't be kept: ${error.message}`, {
+    phase: 'capture',
+    hint: 'with capture.push.commits "squash" the change is pushed as one commit',
+    cause: error,
+  })
 }

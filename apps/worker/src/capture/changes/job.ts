@@ -10,6 +10,7 @@ import type { RepositoryLayers, WorkspacePlan } from '../../workspace/plan.js'
 import { type BaseTree, CommitTree, treeAfter } from './base-tree.js'
 import { readCommits } from './commits.js'
 import { FolderTree } from './folder-tree.js'
+import { type CommitRequest, type MadeCommit, makeCommit } from './make-commit.js'
 import { findRenames, writePatch } from './patch.js'
 import { Scan } from './scan.js'
 import { untouchedSince } from './scan-copy.js'
@@ -30,12 +31,16 @@ export interface ChangesJob {
   readonly notes: readonly string[]
   readonly placed: readonly string[]
   readonly patchFile: string
+  /** Null where no commit is asked for. */
+  readonly make: CommitRequest | null
 }
 
 /** Null as `patch` when nothing changed; then no file is written. */
 export interface CapturedChanges {
   readonly changes: Omit<Changes, 'patch'>
   readonly patch: { readonly sizeBytes: number; readonly sha256: string } | null
+  /** Null where none was asked for, or nothing changed. */
+  readonly made: MadeCommit | null
 }
 
 /**
@@ -45,16 +50,23 @@ export interface CapturedChanges {
  * @throws TaskFailure `capture.failed`
  */
 export async function runChanges(job: ChangesJob): Promise<CapturedChanges> {
-  const { layers } = job
-  const unmount = layers.strategy === 'overlay_volume' ? mountView(layers, job.view) : () => undefined
   try {
-    return withBase(job)
+    return withView(job, () => withBase(job))
   } catch (error) {
     rmSync(job.patchFile, { force: true })
+    if (job.make?.bundle) rmSync(job.make.bundle, { force: true })
     if (error instanceof TaskFailure) throw error
     throw new TaskFailure('capture.failed', `reading the changes failed; ${(error as Error).message}`, {
       cause: error,
     })
+  }
+}
+
+/** Has the workspace where `workTreeOf` looks for it while `work` runs. */
+export function withView<T>({ layers, view }: Pick<ChangesJob, 'layers' | 'view'>, work: () => T): T {
+  const unmount = layers.strategy === 'overlay_volume' ? mountView(layers, view) : () => undefined
+  try {
+    return work()
   } finally {
     unmount()
   }
@@ -78,7 +90,8 @@ function capture(job: ChangesJob, base: BaseTree): CapturedChanges {
   const tree = workTreeOf(job)
   const scan = scanAll(job, base, tree)
   const { commits, notes } = commitsOf(job, base, tree)
-  const expected = treeAfter(base, new Map(scan.changes.map(change => [change.path, change.after])))
+  const trees = job.make && new Map<string, Buffer>()
+  const expected = treeAfter(base, new Map(scan.changes.map(change => [change.path, change.after])), trees)
   const common = {
     tree: expected,
     commits,
@@ -88,15 +101,18 @@ function capture(job: ChangesJob, base: BaseTree): CapturedChanges {
     notes: [...job.notes, ...scan.notes, ...notes],
   }
   if (scan.changes.length === 0)
-    return { changes: { files: [], insertions: 0, deletions: 0, ...common }, patch: null }
+    return { changes: { files: [], insertions: 0, deletions: 0, ...common }, patch: null, made: null }
+  const contents = contentsOf(base, scan)
   const { files, insertions, deletions, ...patch } = writePatch(
     findRenames(scan.changes),
-    contentsOf(base, scan),
+    contents,
     job.patchFile,
   )
   const given = treeOfPatch(job.patchFile, base)
   if (given !== expected) throw new Error(`the patch gives tree ${given}, but the work tree is ${expected}`)
-  return { changes: { files, insertions, deletions, ...common }, patch }
+  const change = { base, commit: job.commit, changes: scan.changes, tree: expected, content: contents.after }
+  const made = job.make && trees ? makeCommit(job.make, { ...change, trees }) : null
+  return { changes: { files, insertions, deletions, ...common }, patch, made }
 }
 
 /** A folder need not be a repository; one that the task makes of it is read like any other. */
@@ -118,7 +134,11 @@ function scanAll({ layers, placed, slotRoot }: ChangesJob, base: BaseTree, tree:
 }
 
 /** The repository as the task left it, on this disk. */
-function workTreeOf({ layers, view, slotRoot }: ChangesJob): WorkTree {
+export function workTreeOf({
+  layers,
+  view,
+  slotRoot,
+}: Pick<ChangesJob, 'layers' | 'view' | 'slotRoot'>): WorkTree {
   if (layers.strategy === 'overlay_volume') return new WorkTree(view)
   return new WorkTree(layers.copy, layers.strategy === 'archive' ? readSpecials(slotRoot) : undefined)
 }

@@ -116,7 +116,7 @@ export class Scan {
     const known = before && before.mode !== MODE.tree ? { mode: before.mode, oid: before.oid } : null
     if (before?.mode === MODE.tree) this.gone(path, before)
     if (known && this.options.isUntouched(folder, stat)) return
-    if (!before && this.#rules.ignores(path) && !this.options.tracked().files.has(path)) return
+    if (!known && this.#rules.ignores(path) && !this.options.tracked().files.has(path)) return
     if (!before && this.options.base.isAside(path))
       return this.note(`repo/${shown(path)}: was there before and ignored, so its change is left out`)
     const mode = modeOf(stat)

@@ -125,11 +125,9 @@ export function decodeBlock(block: Buffer): Decoded {
   if (flag in META) return { kind: META[flag as keyof typeof META], size }
   const type = TYPES.get(flag)
   if (type === undefined) return { kind: 'unknown', size }
-  const name = readName(block)
-  const folder = type === 'file' && name.endsWith('/')
   const header: TarHeader = {
-    type: folder ? 'folder' : type,
-    name,
+    type,
+    name: readName(block),
     link: readText(block, 157, 100),
     mode: readNumber(block, 100, 8) & 0o7777,
     uid: readNumber(block, 108, 8),
@@ -166,6 +164,7 @@ export function applyPax(header: TarHeader, records: ReadonlyMap<string, string>
   if (!Number.isSafeInteger(known) || known < 0) throw new TarError('an entry has no sane size')
   const named = { ...header, size: known, link: records.get('linkpath') ?? header.link }
   const name = records.get('path') ?? header.name
+  // Not before: of a name that stands in the records, the block may hold no more than its beginning.
   const type = header.type === 'file' && name.endsWith('/') ? 'folder' : header.type
   return { ...named, type, name: name.replace(/\/+$/, '') }
 }

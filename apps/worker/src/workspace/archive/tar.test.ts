@@ -110,6 +110,8 @@ async function readAll(archive: Buffer): Promise<void> {
   for await (const { content } of readTar(inChunks(archive))) await all(content())
 }
 
+const PLAIN = { type: 'file', link: '', mode: 0o644, uid: 0, gid: 0, size: 0, mtimeNs: 0n } as const
+
 describe('a packed folder', () => {
   test('is to GNU tar what it is on the disk, in every hard case', async () => {
     const made = make(HARD_CASES)
@@ -161,6 +163,16 @@ describe('an archive of another program', () => {
     })
     const below = expected.split('\0').slice(0, -1)
     expect(names.toSorted()).toEqual(below.map(path => (path === '' ? 'repo' : `repo/${path}`)).toSorted())
+  })
+
+  test('a name that its old field holds up to a slash is still that of a file', async () => {
+    // Programs cut there what is too long, and Docker's takes out what is not ASCII: of `repo/ö` that leaves `repo/`.
+    const name = `repo/${'x'.repeat(94)}/f`
+    const file: TarHeader = { ...PLAIN, name, size: 1 }
+    const archive = Buffer.concat([encodeHeader(file), Buffer.from('1'), padding(1), END_OF_ARCHIVE])
+    const found: TarHeader[] = []
+    for await (const { header } of readTar(inChunks(archive))) found.push(header)
+    expect(found).toEqual([file])
   })
 
   test('is read alike wherever its chunks are cut', async () => {

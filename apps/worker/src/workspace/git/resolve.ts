@@ -1,4 +1,4 @@
-import { TaskFailure } from '@agirunner/contracts'
+import { isRefName, TaskFailure } from '@agirunner/contracts'
 import git, { type HttpClient, type ServerRef } from 'isomorphic-git'
 import type { Credentials } from './credentials.js'
 
@@ -64,20 +64,6 @@ async function listRefs(http: HttpClient, remote: Remote): Promise<ServerRef[]> 
     )
   }
   return refs.filter(({ ref }) => isRefName(ref))
-}
-
-/** What no part of a ref's name may be (git-check-ref-format). */
-const NO_PART = /^$|^\.|\.lock$|\.$/
-/** What no disk holds as a file's name, `.lock` added. */
-const MAX_PART_BYTES = 250
-/** Control characters, the blank and `~`, by what is left without them; and what git reads as something else. */
-const NOWHERE = /[^!-}\u0080-\u{10ffff}]|[\^:?*[\\]|\.\.|@\{/u
-const MAX_REF_BYTES = 1024
-
-/** Whether git takes it for the name of a ref. */
-function isRefName(name: string): boolean {
-  if (name === '@' || Buffer.byteLength(name) > MAX_REF_BYTES || NOWHERE.test(name)) return false
-  return !name.split('/').some(part => NO_PART.test(part) || Buffer.byteLength(part) > MAX_PART_BYTES)
 }
 
 function defaultOf(refs: ReadonlyMap<string, ServerRef>): Resolved {

@@ -6,6 +6,8 @@ export interface RetryOptions {
   /** From the first try to the beginning of the last, in milliseconds. */
   readonly budgetMs: number
   readonly progress: Progress
+  /** Ends the pauses. */
+  readonly signal?: AbortSignal
 }
 
 const FIRST_PAUSE_MS = 500
@@ -16,7 +18,7 @@ const LAST_PAUSE_MS = 8000
  * drawn from its second half, so that workers that failed together do not come back together.
  */
 export async function withRetries<T>(
-  { budgetMs, progress }: RetryOptions,
+  { budgetMs, progress, signal }: RetryOptions,
   work: () => Promise<T>,
 ): Promise<T> {
   const started = performance.now()
@@ -28,7 +30,7 @@ export async function withRetries<T>(
       const isLate = performance.now() - started + waitMs > budgetMs
       if (!(error instanceof TransientFailure) || isLate) throw error
       progress({ stage: 'retry', tries, waitMs, code: error.code, reason: error.message })
-      await sleep(waitMs)
+      await sleep(waitMs, undefined, signal ? { signal } : {})
     }
   }
 }

@@ -6,6 +6,7 @@ import {
 } from 'node:http'
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https'
 import { isIP } from 'node:net'
+import { pipeline, type Readable } from 'node:stream'
 import { TaskFailure } from '@agirunner/contracts'
 import type { GitHttpRequest, GitHttpResponse } from 'isomorphic-git'
 import { checkedLookup, kindOf } from './address.js'
@@ -28,10 +29,19 @@ export interface TransportOptions {
   readonly received: (bytes: number) => void
 }
 
+/** A body that is read while it is sent. */
+export interface Upload {
+  readonly length: number
+  readonly open: () => Readable
+}
+
 /** What may go well a moment later: the way to the server failed, or the server said that it is busy. */
 export class TransientFailure extends TaskFailure {}
 
 const MAX_REDIRECTS = 5
+/** Statuses that are the caller's to judge: credentials are wanted; what was sent is too large. */
+const TOLD: ReadonlySet<number> = new Set([401])
+const TOLD_OF_UPLOADS: ReadonlySet<number> = new Set([401, 413])
 const REDIRECTS = new Set([301, 302, 303, 307, 308])
 
 /**
@@ -66,6 +76,25 @@ export class GitTransport {
     }
   }
 
+  /**
+   * Sends a body that is too large to be held, and gives the answer without looking into it. Redirects are followed as in
+   * `request`, to where they led the question before.
+   */
+  readonly upload = async (request: Omit<GitHttpRequest, 'body'>, body: Upload): Promise<GitHttpResponse> => {
+    try {
+      const asked = new URL(request.url)
+      const url = new URL(this.#relocate(request.url))
+      const headers = { ...request.headers }
+      if (!sharesCredentials(asked, url)) dropCredentials(headers)
+      const response = await this.#send(url, 'POST', headers, body)
+      const { statusCode = 0, headers: got } = response
+      if (REDIRECTS.has(statusCode) && got.location !== undefined) this.#redirect(url, 'POST', got.location)
+      return this.#toResponse(url, 'POST', response, null, TOLD_OF_UPLOADS)
+    } catch (error) {
+      throw this.#note(error)
+    }
+  }
+
   close(): void {
     this.#agents.http.destroy()
     this.#agents.https.destroy()
@@ -83,7 +112,7 @@ export class GitTransport {
       const response = await this.#send(url, method, headers, body)
       const { statusCode = 0, headers: got } = response
       if (!REDIRECTS.has(statusCode) || got.location === undefined)
-        return this.#toResponse(url, method, response, this.#watch(body))
+        return this.#toResponse(url, method, response, this.#watch(body), TOLD)
       response.destroy()
       url = this.#redirect(url, method, got.location)
       if (!sharesCredentials(asked, url)) dropCredentials(headers)
@@ -126,7 +155,7 @@ export class GitTransport {
     url: URL,
     method: string,
     headers: Record<string, string>,
-    body: Buffer | null,
+    body: Buffer | Upload | null,
   ): Promise<IncomingMessage> {
     const secure = url.protocol === 'https:'
     const withSecret = Object.keys(headers).some(name => name.toLowerCase() === 'authorization')
@@ -141,7 +170,7 @@ export class GitTransport {
     }
     return new Promise((resolve, reject) => {
       const sent = (secure ? httpsRequest : httpRequest)(url, options)
-      const { connectMs, firstByteMs } = this.#options
+      const { connectMs, firstByteMs, idleMs } = this.#options
       const late = (what: string, ms: number) =>
         sent.destroy(timeout(`${url.host} did not ${what} within ${ms / 1000} s`))
       let timer = setTimeout(() => late('accept the connection', connectMs), connectMs)
@@ -161,7 +190,18 @@ export class GitTransport {
         clearTimeout(timer)
         reject(toTransportFailure(error, url))
       })
-      sent.end(body ?? undefined)
+      if (body === null || !('open' in body)) sent.end(body ?? undefined)
+      else {
+        const taken = () => {
+          clearTimeout(timer)
+          timer = setTimeout(() => late('take what is sent', idleMs), idleMs)
+        }
+        // An error of either side is the request's, and heard there.
+        pipeline(body.open().on('data', taken), sent, error => {
+          if (error) sent.destroy(error)
+          else connected()
+        })
+      }
     })
   }
 
@@ -182,9 +222,15 @@ export class GitTransport {
     }
   }
 
-  #toResponse(url: URL, method: string, response: IncomingMessage, lines: LineWatch): GitHttpResponse {
+  #toResponse(
+    url: URL,
+    method: string,
+    response: IncomingMessage,
+    lines: LineWatch | null,
+    told: ReadonlySet<number>,
+  ): GitHttpResponse {
     const failure = statusFailure(response.statusCode ?? 0, url)
-    if (failure && response.statusCode !== 401) {
+    if (failure && !told.has(response.statusCode ?? 0)) {
       response.destroy()
       throw failure
     }
