@@ -42,6 +42,7 @@ import {
   probeDisks,
   probeStrategy,
   StoredArtifacts,
+  secretsCapability,
   TaskDisks,
   type Workspaces,
 } from './workspace/index.js'
@@ -183,6 +184,7 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
     sharedLimits(),
     grouping.capability,
     workspaces.capability,
+    secretsCapability(workspaces.strategy),
     ...networks.capabilities(),
     images.capability,
   ]

@@ -14,6 +14,7 @@ import type { TaskRecord, TaskRecords } from './intake/records.js'
 import type { SecretPolicy } from './intake/secrets.js'
 import { EventWriter, finishedEvent } from './report/events.js'
 import { asTaskFailure, statusOf } from './report/outcome.js'
+import { redactAttempt, redactResult } from './report/redact.js'
 import { buildResult, identify, NOTHING_REACHED, type Reached } from './report/result.js'
 import { retryDelay } from './report/retry.js'
 import { cancelWaiting } from './report/waiting.js'
@@ -21,6 +22,7 @@ import { type AttemptOutcome, type Rooms, runTask } from './run-task.js'
 import { sleep } from './support/lifecycle.js'
 import type { LimitPolicy } from './support/limit-policy.js'
 import type { Log } from './support/log.js'
+import { Redactor } from './support/redactor.js'
 
 export interface ConsumeOptions {
   readonly rooms: Rooms
@@ -114,6 +116,8 @@ class Attempt {
   readonly #state: AttemptState
   readonly #abort = new AbortController()
   #task: Task | null = null
+  /** Until the task is accepted, it knows no secrets but by their looks. */
+  #redactor = Redactor.of([])
 
   constructor(taskId: string, data: TaskJobData, begun: Begun, options: ConsumeOptions) {
     this.#taskId = taskId
@@ -125,7 +129,7 @@ class Attempt {
       taskId,
       attempt: begun.attempt,
       queuedMs: Math.max(0, Date.parse(begun.startedAt) - Date.parse(data.createdAt)),
-      emit: this.#events.emit,
+      emit: event => this.#events.emit({ ...event, data: this.#redactor.json(event.data) }),
     })
   }
 
@@ -158,6 +162,7 @@ class Attempt {
       const begun = { ...this.#begun, createdAt: this.#data.createdAt }
       const held = holdToLimits(this.#task, this.#data.task, limits)
       const accepted = await accept(held, begun, secrets)
+      this.#redactor = accepted.redactor
       return await runTask(rooms, accepted, this.#state, this.#abort.signal, outcome =>
         this.#settle(outcome, this.#state.ran),
       )
@@ -220,11 +225,12 @@ class Attempt {
   async #retry(failure: TaskFailure, delayMs: number): Promise<Settled> {
     this.#state.finish({ failure: failure.code, retryInMs: delayMs })
     await this.#events.flush()
-    await this.#options.records.end(this.#taskId, this.#begun.fence, this.#record(failure))
+    const own = this.#record(failure)
+    await this.#options.records.end(this.#taskId, this.#begun.fence, own)
     this.#options.log.warn('attempt failed, trying again', {
       taskId: this.#taskId,
       code: failure.code,
-      reason: failure.message,
+      reason: own.failure?.message,
       delayMs,
     })
     return { type: 'retry', delayMs }
@@ -244,7 +250,7 @@ class Attempt {
     const own = this.#record(failure)
     this.#state.reach('report')
     const record = await records.read(this.#taskId)
-    const result = buildResult({
+    const built = buildResult({
       identity: identify(this.#taskId, this.#data),
       task: this.#task,
       status: statusOf(failure),
@@ -254,6 +260,7 @@ class Attempt {
       reached: { ...reached, timings: this.#state.timings() },
       worker,
     })
+    const result = redactResult(built, this.#redactor)
     this.#state.finish({ status: result.status, failure: failure?.code ?? null })
     await this.#events.flush()
     const written = await records.finish(this.#begun.fence, result, finishedEvent(result, own.attempt), own)
@@ -262,12 +269,12 @@ class Attempt {
     return {
       type: 'ended',
       status: result.status,
-      message: failure ? `${failure.code}: ${failure.message}` : 'succeeded',
+      message: result.failure ? `${result.failure.code}: ${result.failure.message}` : 'succeeded',
     }
   }
 
   #record(failure: TaskFailure | null): AttemptRecord {
-    return {
+    const record: AttemptRecord = {
       attempt: this.#begun.attempt,
       fence: this.#begun.fence,
       worker: this.#options.worker.id,
@@ -275,5 +282,6 @@ class Attempt {
       finishedAt: new Date().toISOString(),
       failure: failure?.toFailure(this.#state.phase) ?? null,
     }
+    return redactAttempt(record, this.#redactor)
   }
 }

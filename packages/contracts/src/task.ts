@@ -374,6 +374,9 @@ function describe(issue: z.core.$ZodIssue): string[] {
   return [`${at || 'task'}: ${issue.message}`]
 }
 
+/** What a shell can export. */
+const VARIABLE = /^[A-Za-z_][A-Za-z0-9_]*$/
+
 /** Rules that need more than one key. */
 function checkTogether(task: Task): string[] {
   const problems: string[] = []
@@ -387,6 +390,12 @@ function checkTogether(task: Task): string[] {
   if (source.type === 'host_directory' && source.readOnly) {
     for (const { path } of files.filter(file => file.path.startsWith('repo/')))
       problems.push(`workspace.files: can't write "${path}", because workspace.source is readOnly`)
+  }
+  for (const [name, { as }] of Object.entries(task.environment.secrets)) {
+    if (as === 'file') continue
+    if (!VARIABLE.test(name))
+      problems.push(`environment.secrets.${name}: no name of a variable; use "as": "file"`)
+    if (name in task.environment.env) problems.push(`environment.secrets.${name}: environment.env has it too`)
   }
   const names = task.run.steps?.map(step => step.name) ?? []
   for (const name of new Set(names.filter((step, index) => names.indexOf(step) !== index))) {

@@ -10,7 +10,7 @@ import type { AcceptedTask } from '../intake/accepted-task.js'
 import type { WorkspacePlan } from '../workspace/plan.js'
 import { artifactFolder } from './artifacts.js'
 import type { CapturedChanges, CommitRequest, MadeCommit } from './changes/index.js'
-import { commitRequest, withCommit } from './commit.js'
+import { commitRequest, secretsOf, withCommit } from './commit.js'
 import { LogCapture } from './log/log-capture.js'
 import { LogStream } from './log/log-stream.js'
 import { type Output, readOutput } from './output.js'
@@ -34,6 +34,7 @@ export type CaptureChanges = (options: {
   plan: WorkspacePlan
   patchFile: string
   make: CommitRequest | null
+  secrets: CommitRequest['secrets']
   signal: AbortSignal
 }) => Promise<CapturedChanges>
 
@@ -133,7 +134,13 @@ export class Capture {
     await plan.delivery.collect('repo', signal)
     const patchFile = join(this.#folder, 'changes.patch')
     const make = commitRequest(this.#accepted, plan, this.#folder)
-    const { changes, patch, made } = await this.#options.captureChanges({ plan, patchFile, make, signal })
+    const { changes, patch, made } = await this.#options.captureChanges({
+      plan,
+      patchFile,
+      make,
+      secrets: secretsOf(this.#accepted),
+      signal,
+    })
     const stored = patch && { uri: pathToFileURL(patchFile).href, ...patch }
     return { changes: withCommit({ ...changes, patch: stored }, make, made), made }
   }

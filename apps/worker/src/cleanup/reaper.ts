@@ -5,7 +5,7 @@ import type { ContainerEngine } from '../engine/engine.js'
 import { keptUntil, LABELS, type Owner } from '../engine/labels.js'
 import { isAlive } from '../support/identity.js'
 import { type Log, messageOf } from '../support/log.js'
-import { reapDisk, reapDisks } from '../workspace/index.js'
+import { reapDisk, reapDisks, reapMemory } from '../workspace/index.js'
 
 export interface ReaperOptions {
   readonly engine: ContainerEngine
@@ -104,6 +104,7 @@ export class Reaper {
       if (owner === null || owner.host !== this.#options.owner.host) continue
       if (this.#outlasts(name) ?? isAlive(owner.worker)) continue
       removed += await this.#try(async () => {
+        await reapMemory(join(root, name))
         if (owner.disk) await reapDisk(owner.disk)
         await rm(join(root, name), { recursive: true, force: true })
         if (this.#takenOver.delete(name)) await this.#options.groups?.drop(name)

@@ -2,6 +2,7 @@ import type { ContainerSpec, EngineInfo, ImageInfo } from '../engine/engine.js'
 import { labelsOf, type Owner } from '../engine/labels.js'
 import type { AcceptedTask } from '../intake/accepted-task.js'
 import { PARTS, type Part, type WorkspacePlan } from '../workspace/plan.js'
+import { secretsFolder } from '../workspace/secrets.js'
 import { GATE_COMMAND, INSIDE } from './gate.js'
 import { volumeTmpfs } from './images/fit.js'
 import type { TaskNetwork } from './network/networks.js'
@@ -24,6 +25,7 @@ export function containerSpec(
   const { task, attempt } = accepted
   const { resources, profile } = task.environment
   const { slot, owner: user } = plan
+  const secrets = secretsFolder(slot)
   return {
     name: containerName(task.taskId, attempt),
     image: options.image.id,
@@ -33,11 +35,16 @@ export function containerSpec(
     labels: labelsOf(options.owner, 'task', slot.id, options.reference),
     user: `${user.uid}:${user.gid}`,
     ...PROFILES[profile],
-    mounts: PARTS.map(part => ({
-      ...plan.delivery.mounts[part],
-      target: INSIDE[part],
-      readOnly: READ_ONLY.includes(part) || (part === 'repo' && plan.readOnly),
-    })),
+    mounts: [
+      ...PARTS.map(part => ({
+        ...plan.delivery.mounts[part],
+        target: INSIDE[part],
+        readOnly: READ_ONLY.includes(part) || (part === 'repo' && plan.readOnly),
+      })),
+      ...(secrets === null
+        ? []
+        : [{ type: 'bind' as const, source: secrets, target: INSIDE.secrets, readOnly: true }]),
+    ],
     tmpfs: {
       ...volumeTmpfs(options.image, resources.tmp),
       '/tmp': `rw,exec,nosuid,nodev,mode=1777,size=${resources.tmp}`,
@@ -51,6 +58,12 @@ export function containerSpec(
     dns: options.network.dns,
     runtime: task.environment.runtime,
   }
+}
+
+/** The secrets that a task wants as variables, by name. They are set apart from the others. */
+export function secretVariables({ secrets }: AcceptedTask): ReadonlyMap<string, Buffer> {
+  const wanted = [...secrets].filter(([, { as }]) => as !== 'file')
+  return new Map(wanted.map(([name, { value }]) => [name, value.reveal()]))
 }
 
 /**

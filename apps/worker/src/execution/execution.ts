@@ -9,9 +9,9 @@ import type { AcceptedTask } from '../intake/accepted-task.js'
 import type { WorkspacePlan } from '../workspace/plan.js'
 import { Accounting } from './accounting.js'
 import { AttachedLog } from './attached-log.js'
-import { containerSpec, taskEnvironment } from './container-spec.js'
+import { containerSpec, secretVariables, taskEnvironment } from './container-spec.js'
 import { DiskWatch } from './disk-watch.js'
-import { renderGate } from './gate.js'
+import { renderGate, renderSecrets, SECRETS_FILE } from './gate.js'
 import type { Images, ReadyImage } from './images/images.js'
 import type { Verification } from './images/verification.js'
 import type { Networks, TaskNetwork } from './network/networks.js'
@@ -154,12 +154,15 @@ export class Execution {
   ): Promise<void> {
     const { log, gate } = plan.slot
     const { run, environment } = accepted.task
-    const notes = notesOf(plan)
+    const notes = [...notesOf(plan), ...secretNotes(accepted)]
     const { bootstrap } = environment
-    const script = renderGate(run, taskEnvironment(accepted, network), { border, notes, bootstrap })
+    const variables = secretVariables(accepted)
+    const secrets = variables.size > 0
+    const script = renderGate(run, taskEnvironment(accepted, network), { border, notes, bootstrap, secrets })
     await Promise.all([
+      ...(secrets ? [writeOwned(join(gate, SECRETS_FILE), renderSecrets(variables), plan)] : []),
       writeFile(join(gate, 'f'), script, { mode: 0o444, flag: 'wx' }),
-      ...['o', 'e', 's'].map(name => makeLogFile(join(log, name), plan)),
+      ...['o', 'e', 's'].map(name => writeOwned(join(log, name), '', plan)),
     ])
   }
 
@@ -269,13 +272,17 @@ function notesOf({ leftOut }: WorkspacePlan): string[] {
   })
 }
 
+function secretNotes({ redactor }: AcceptedTask): string[] {
+  return redactor.notMaskable.map(name => `the secret ${name} is too short to be masked in this log`)
+}
+
 /** A path is the repository's to choose: nothing in it may act on a terminal. */
 function printable(path: string): string {
   return /^[\p{L}\p{N}\p{P}\p{S} ]+$/u.test(path) ? path : JSON.stringify(path)
 }
 
-/** The gate appends to it as the task's user. */
-async function makeLogFile(path: string, { owner }: WorkspacePlan): Promise<void> {
-  await writeFile(path, '', { flag: 'wx', mode: 0o600 })
+/** For the task's user alone, who appends to a log file as well. */
+async function writeOwned(path: string, bytes: Buffer | string, { owner }: WorkspacePlan): Promise<void> {
+  await writeFile(path, bytes, { flag: 'wx', mode: 0o600 })
   await chown(path, owner.uid, owner.gid)
 }

@@ -9,6 +9,7 @@ export const INSIDE = {
   home: '/home/agent',
   log: '/run/agirunner/log',
   gate: '/run/agirunner/gate',
+  secrets: '/run/secrets',
 } as const
 
 /** What PID 1's child runs: the script that the worker puts into the gate's folder. */
@@ -31,6 +32,7 @@ const GATE_FAILED = 125
  * @param options.notes lines that the runtime has to say of the workspace, for stderr
  * @param options.bootstrap commands that come before the task's own, as steps of their own with the first indexes; what
  *   follows is then a step as well, also where `run` has none
+ * @param options.secrets whether `renderSecrets` lies beside it
  */
 export function renderGate(
   run: Task['run'],
@@ -39,10 +41,12 @@ export function renderGate(
     border = null,
     notes = [],
     bootstrap = [],
+    secrets = false,
   }: {
     border?: string | null
     notes?: readonly string[]
     bootstrap?: Task['environment']['bootstrap']
+    secrets?: boolean
   } = {},
 ): string {
   const { log, repo } = INSIDE
@@ -52,6 +56,7 @@ export function renderGate(
     `fail() { echo "f $1" >>${log}/s; exit ${GATE_FAILED}; }`,
     `command -v env >/dev/null || fail 'the image has no env'`,
     ...notes.map(note => `printf 'agirunner: %s\\n' ${quote(note)} >&2`),
+    ...(secrets ? [`. ${INSIDE.gate}/${SECRETS_FILE}`] : []),
     `cd ${repo} || fail 'the workspace is not there'`,
     `echo g >>${log}/s`,
   ]
@@ -65,6 +70,21 @@ export function renderGate(
       ? renderSteps(before, prefix, border, run)
       : [`exec ${prefix} ${renderCommand(run)}`]
   return [...head, ...body, ''].join('\n')
+}
+
+/** Beside the gate: what it takes its secrets from. */
+export const SECRETS_FILE = 'x'
+
+/**
+ * Sets and exports secrets. Not by `env`, as for all else: that would show them in the arguments of a process.
+ *
+ * @returns the script's bytes: a secret need not be UTF-8, but holds no NUL
+ */
+export function renderSecrets(secrets: ReadonlyMap<string, Buffer>): Buffer {
+  const lines = [...secrets].map(
+    ([name, value]) => `${name}=${quote(value.toString('latin1'))}\nexport ${name}\n`,
+  )
+  return Buffer.from(lines.join(''), 'latin1')
 }
 
 type Command = { readonly script?: string | undefined; readonly command?: readonly string[] | undefined }

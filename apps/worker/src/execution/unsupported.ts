@@ -11,7 +11,6 @@ import { type ProfilePolicy, refuseProfile } from './profiles.js'
 export function refuseUnsupported({ task }: AcceptedTask, options: ProfilePolicy): void {
   const { environment, capture } = task
   const unsupported: readonly (readonly [boolean, string])[] = [
-    [Object.keys(environment.secrets).length > 0, 'environment.secrets'],
     [capture.artifacts.length > 0, 'capture.artifacts'],
   ]
   const found = unsupported.filter(([asked]) => asked).map(([, what]) => what)

@@ -30,6 +30,22 @@ export function isNewer(data: TaskJobData): boolean {
   )
 }
 
+/** Linux takes no longer string into an environment, in bytes; and one with a NUL would end there. */
+const MAX_VARIABLE_BYTES = 128 * 1024
+
+function checkVariable(name: string, secret: Secret): void {
+  const value = secret.reveal()
+  const why = value.includes(0)
+    ? 'holds a NUL byte'
+    : value.length + name.length + 2 > MAX_VARIABLE_BYTES
+      ? 'is longer than 128 KiB'
+      : null
+  if (why === null) return
+  throw new TaskFailure('secret.unavailable', `secret ${name} ${why}, so it can't be a variable`, {
+    hint: 'give it to the task as a file',
+  })
+}
+
 /**
  * Makes an attempt ready to run: secrets read, waiting time checked.
  *
@@ -62,7 +78,9 @@ export async function accept(
   }
   const secrets = new Map<string, { value: Secret; as: 'file' | 'env' | 'both' }>()
   for (const [name, reference] of Object.entries(task.environment.secrets)) {
-    secrets.set(name, { value: await resolveSecret(reference, policy), as: reference.as })
+    const value = await resolveSecret(reference, policy)
+    if (reference.as !== 'file') checkVariable(name, value)
+    secrets.set(name, { value, as: reference.as })
   }
   const known = [
     ...(credentials ? [{ name: 'workspace.source.credentials', value: credentials.password }] : []),

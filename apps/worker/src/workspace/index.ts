@@ -1,7 +1,9 @@
 export { reapDisk, reapDisks, TaskDisks } from './disk/task-disks.js'
+export { reapMemory } from './memory.js'
 export { probeDisks, probeStrategy } from './probe.js'
 export type { PushWatch } from './push.js'
 export type { GitLimits } from './remotes.js'
+export { secretsCapability } from './secrets.js'
 export { type EarlierArtifacts, StoredArtifacts } from './sources/earlier-artifacts.js'
 export {
   type BranchPush,

@@ -31,6 +31,8 @@ export interface Slot {
   readonly log: string
   /** Holds the gate's script; read-only in the container. */
   readonly gate: string
+  /** A folder whose files are in memory alone, with what is secret and the gate's folder in it; null where nothing is. */
+  readonly memory: string | null
   /** What the task may use of the disk, as a file system of its own that all it writes lies on; null where there is none. */
   readonly disk: TaskDisk | null
 }

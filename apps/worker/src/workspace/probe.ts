@@ -99,7 +99,9 @@ async function tryStrategy(
   disks: TaskDisks | null = null,
 ): Promise<string | null> {
   const owner = ownerFor('user')
-  const slot = await makeSlot(dataDir, worker, owner, disks && { from: disks, bytes: PROBE_BYTES })
+  const slot = await makeSlot(dataDir, worker, owner, {
+    disks: disks && { from: disks, bytes: PROBE_BYTES },
+  })
   const signal = AbortSignal.timeout(PROBE_MS)
   const made: { delivery?: Delivery; id?: string } = {}
   try {

@@ -4,6 +4,7 @@ import { join } from 'node:path'
 import type { Owner } from '../engine/labels.js'
 import { processStart } from '../support/identity.js'
 import type { TaskDisks } from './disk/task-disks.js'
+import { mountMemory, unmountMemory } from './memory.js'
 import type { Slot } from './plan.js'
 import { removeTree } from './remove-tree.js'
 
@@ -14,6 +15,8 @@ export interface FileOwner {
 
 /** The user of the `user` profile; no image has it, so it owns nothing but its workspace. */
 const TASK_USER: FileOwner = { uid: 10_001, gid: 10_001 }
+/** Below a slot. */
+const MEMORY = 'memory'
 const ROOT: FileOwner = { uid: 0, gid: 0 }
 
 /**
@@ -40,7 +43,14 @@ export async function makeSlot(
   dataDir: string,
   worker: Owner,
   owner: FileOwner,
-  disks: { readonly from: TaskDisks; readonly bytes: number } | null = null,
+  {
+    disks = null,
+    withMemory = false,
+  }: {
+    disks?: { readonly from: TaskDisks; readonly bytes: number } | null
+    /** Whether the task has secrets. */
+    withMemory?: boolean
+  } = {},
 ): Promise<Slot> {
   const id = randomUUID()
   const root = join(dataDir, 'slots', id)
@@ -52,6 +62,8 @@ export async function makeSlot(
     const described = { ...describeOwner(worker), disk: disk?.folder ?? null }
     writeFileSync(join(root, 'owner.json'), JSON.stringify(described), { mode: 0o600 })
     const writable = disk?.folder ?? root
+    const memory = withMemory ? join(root, MEMORY) : null
+    if (memory !== null) await mountMemory(memory)
     const slot: Slot = {
       id,
       root,
@@ -59,7 +71,8 @@ export async function makeSlot(
       output: join(writable, 'output'),
       home: join(writable, 'home'),
       log: join(writable, 'log'),
-      gate: join(root, 'gate'),
+      gate: join(memory ?? root, 'gate'),
+      memory,
       disk,
     }
     mkdirSync(slot.context, { mode: 0o755 })
@@ -70,13 +83,15 @@ export async function makeSlot(
     return slot
   } catch (error) {
     await disk?.release()
+    if (withMemory) await unmountMemory(join(root, MEMORY)).catch(() => undefined)
     await removeTree(root)
     throw error
   }
 }
 
 /** Takes a slot away that nothing mounts any more. */
-export async function removeSlot({ root, disk }: Slot): Promise<void> {
+export async function removeSlot({ root, disk, memory }: Slot): Promise<void> {
+  if (memory !== null) await unmountMemory(memory)
   await disk?.release()
   await removeTree(root)
 }

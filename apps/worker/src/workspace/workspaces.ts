@@ -18,6 +18,7 @@ import type { Delivery, Slot, Strategy, WorkspacePlan } from './plan.js'
 import type { PushWatch } from './push.js'
 import { GIT_LIMITS, type GitLimits, Remotes } from './remotes.js'
 import { Repositories } from './repositories.js'
+import { whyNoSecrets, writeSecrets } from './secrets.js'
 import { type FileOwner, makeSlot, ownerFor, removeSlot } from './slots.js'
 import { Snapshots } from './snapshots.js'
 import { ArtifactSeeds } from './sources/artifacts.js'
@@ -122,6 +123,9 @@ class WorkspaceRoom implements Workspaces {
 
   async prepare(accepted: AcceptedTask, { signal, progress }: PrepareOptions): Promise<WorkspacePlan> {
     signal.throwIfAborted()
+    const why = accepted.secrets.size > 0 ? whyNoSecrets(this.#options.strategy) : null
+    if (why !== null)
+      throw new TaskFailure('environment.unsupported', `this worker can't give secrets to tasks: ${why}`)
     const owner = ownerFor(accepted.task.environment.profile)
     const slot = await this.#slotFor(accepted, owner)
     const made: Made = {}
@@ -130,6 +134,7 @@ class WorkspaceRoom implements Workspaces {
       const sourced = await this.#sources.take(accepted, slot, owner, { signal, progress })
       made.lower = sourced.lower
       const { base, compareWith, readOnly, notes, leftOut } = sourced
+      writeSecrets(slot, accepted, owner)
       const furnished = await this.#furnish(accepted, slot, sourced, made, signal)
       await slot.disk?.begin()
       return { slot, base, compareWith, readOnly, notes, leftOut, owner, release, ...furnished }
@@ -142,10 +147,12 @@ class WorkspaceRoom implements Workspaces {
   }
 
   /** The room for what the task may write is taken at once: a task that began would be the wrong one to lack it. */
-  async #slotFor({ task }: AcceptedTask, owner: FileOwner): Promise<Slot> {
+  async #slotFor({ task, secrets }: AcceptedTask, owner: FileOwner): Promise<Slot> {
     const { dataDir, owner: worker, disks } = this.#options
     const bytes = task.environment.resources.disk
-    const make = () => makeSlot(dataDir, worker, owner, disks && { from: disks, bytes })
+    const withMemory = secrets.size > 0
+    const make = () =>
+      makeSlot(dataDir, worker, owner, { disks: disks && { from: disks, bytes }, withMemory })
     try {
       return await make()
     } catch (error) {

@@ -6,6 +6,7 @@ import type { WorkspacePlan } from '../../workspace/plan.js'
 import type { CapturedChanges, ChangesJob } from './job.js'
 import type { KeepJob, KeptCommits } from './keep-commits.js'
 import type { CommitRequest } from './make-commit.js'
+import type { ToldSecret } from './told-secrets.js'
 
 export type { CapturedChanges } from './job.js'
 export type { KeptCommits } from './keep-commits.js'
@@ -17,6 +18,8 @@ export interface CaptureOptions {
   readonly patchFile: string
   /** How to make a commit of the change as well; null for none. */
   readonly make?: CommitRequest | null
+  /** What must not be in the patch; nothing by default. */
+  readonly secrets?: readonly ToldSecret[]
   readonly signal: AbortSignal
 }
 
@@ -64,7 +67,7 @@ export function createChangesCapture(options: ChangesCaptureOptions = {}): Chang
     failures: { late: 'capture.failed', large: 'capture.failed', died: 'capture.failed' },
   })
   return {
-    capture: async ({ plan, patchFile, make = null, signal }) => {
+    capture: async ({ plan, patchFile, make = null, secrets = [], signal }) => {
       const view = await viewOf(plan)
       const { layers, base, placed, compareWith, notes } = plan
       const job: ChangesJob = {
@@ -75,6 +78,7 @@ export function createChangesCapture(options: ChangesCaptureOptions = {}): Chang
         notes,
         placed,
         patchFile,
+        secrets,
         make,
         slotRoot: plan.slot.root,
       }

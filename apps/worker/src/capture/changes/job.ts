@@ -11,11 +11,12 @@ import { type BaseTree, CommitTree, treeAfter } from './base-tree.js'
 import { readCommits } from './commits.js'
 import { FolderTree } from './folder-tree.js'
 import { type CommitRequest, type MadeCommit, makeCommit } from './make-commit.js'
-import { findRenames, writePatch } from './patch.js'
+import { type Contents, findRenames, writePatch } from './patch.js'
 import { Scan } from './scan.js'
 import { untouchedSince } from './scan-copy.js'
 import { scanOverlay } from './scan-overlay.js'
 import { readTracked } from './task-index.js'
+import { secretSearch, type ToldSecret } from './told-secrets.js'
 import { treeOfPatch } from './verify.js'
 import { WorkTree } from './work-tree.js'
 
@@ -31,11 +32,13 @@ export interface ChangesJob {
   readonly notes: readonly string[]
   readonly placed: readonly string[]
   readonly patchFile: string
+  /** A patch that holds one of these is withheld. */
+  readonly secrets: readonly ToldSecret[]
   /** Null where no commit is asked for. */
   readonly make: CommitRequest | null
 }
 
-/** Null as `patch` when nothing changed; then no file is written. */
+/** Null as `patch` when nothing changed, or when a secret is in it; then no file is written. */
 export interface CapturedChanges {
   readonly changes: Omit<Changes, 'patch'>
   readonly patch: { readonly sizeBytes: number; readonly sha256: string } | null
@@ -102,7 +105,11 @@ function capture(job: ChangesJob, base: BaseTree): CapturedChanges {
   }
   if (scan.changes.length === 0)
     return { changes: { files: [], insertions: 0, deletions: 0, ...common }, patch: null, made: null }
-  const contents = contentsOf(base, scan)
+  const holdsSecret = secretSearch(job.secrets)
+  let found = scan.changes.some(({ path }) => holdsSecret(Buffer.from(path, 'latin1')))
+  const contents = watched(contentsOf(base, scan), bytes => {
+    found ||= holdsSecret(bytes)
+  })
   const { files, insertions, deletions, ...patch } = writePatch(
     findRenames(scan.changes),
     contents,
@@ -112,7 +119,24 @@ function capture(job: ChangesJob, base: BaseTree): CapturedChanges {
   if (given !== expected) throw new Error(`the patch gives tree ${given}, but the work tree is ${expected}`)
   const change = { base, commit: job.commit, changes: scan.changes, tree: expected, content: contents.after }
   const made = job.make && trees ? makeCommit(job.make, { ...change, trees }) : null
-  return { changes: { files, insertions, deletions, ...common }, patch, made }
+  const summary = { files, insertions, deletions, ...common }
+  if (!found) return { changes: summary, patch, made }
+  rmSync(job.patchFile)
+  return { changes: { ...summary, notes: [...summary.notes, WITHHELD] }, patch: null, made }
+}
+
+const WITHHELD = 'the patch holds one of the task’s secrets, so it is withheld'
+
+/** Shows what a task brings to somebody else as well. */
+function watched(contents: Contents, look: (bytes: Buffer) => void): Contents {
+  return {
+    before: entry => contents.before(entry),
+    after: (path, entry) => {
+      const bytes = contents.after(path, entry)
+      look(bytes)
+      return bytes
+    },
+  }
 }
 
 /** A folder need not be a repository; one that the task makes of it is read like any other. */

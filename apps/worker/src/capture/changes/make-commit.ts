@@ -1,13 +1,12 @@
 import { mkdirSync, rmSync } from 'node:fs'
 import { dirname } from 'node:path'
-import { Redactor } from '../../support/redactor.js'
-import { Secret } from '../../support/secret.js'
 import { writeBundle } from '../../workspace/git/bundle.js'
 import { renderCommit, type Signature } from '../../workspace/git/commit-object.js'
 import { EMPTY_TREE, hashObject, type ObjectType } from '../../workspace/git/objects.js'
 import { PackBuilder } from '../../workspace/git/pack-builder.js'
 import type { BaseObject, BaseTree } from './base-tree.js'
 import type { Change, Entry } from './change.js'
+import { secretSearch, type ToldSecret } from './told-secrets.js'
 
 /** A pack, and so a bundle, may be this large, in bytes. */
 export const MAX_PACK_BYTES = 2 ** 30
@@ -23,7 +22,7 @@ export interface CommitRequest {
   /** Where to write the bundle; null where none is asked for. */
   readonly bundle: string | null
   /** What must not be in it, in base64, by name. */
-  readonly secrets: readonly { readonly name: string; readonly base64: string }[]
+  readonly secrets: readonly ToldSecret[]
 }
 
 /** One commit on top of the base, with everything that whoever has the base lacks. */
@@ -101,14 +100,13 @@ function putFiles(pack: CheckedPack, { changes, content }: ChangeToCommit): void
 /** A pack in which each object is once, and what it brings is looked through for secrets. */
 export class CheckedPack {
   readonly #builder: PackBuilder
-  /** Null where there are no secrets to find. */
-  readonly #redactor: Redactor | null
+  readonly #holdsSecret: (bytes: Buffer) => boolean
   readonly #known = new Set<string>()
   #found = false
 
   constructor(path: string, secrets: CommitRequest['secrets']) {
     this.#builder = new PackBuilder(path, MAX_PACK_BYTES)
-    this.#redactor = secrets.length === 0 ? null : Redactor.of(secrets.map(revealed))
+    this.#holdsSecret = secretSearch(secrets)
   }
 
   has(oid: string): boolean {
@@ -138,10 +136,6 @@ export class CheckedPack {
   #put(oid: string, type: ObjectType, data: Buffer): void {
     this.#known.add(oid)
     this.#builder.add(type, data)
-    this.#found ||= this.#redactor?.finds().push(data) ?? false
+    this.#found ||= this.#holdsSecret(data)
   }
-}
-
-function revealed({ name, base64 }: CommitRequest['secrets'][number]): { name: string; value: Secret } {
-  return { name, value: new Secret(Buffer.from(base64, 'base64')) }
 }

@@ -229,7 +229,8 @@ async function egressOf(
  */
 function proxyEnvironment(task: Task, proxy: string): Record<string, string> {
   const values = { http_proxy: proxy, https_proxy: proxy, no_proxy: 'localhost,127.0.0.1,::1' }
-  const given = Object.keys(task.environment.env).map(name => name.toLowerCase())
+  const { env, secrets } = task.environment
+  const given = Object.keys({ ...env, ...secrets }).map(name => name.toLowerCase())
   const pairs = Object.entries(values).filter(([name]) => !given.includes(name))
   return Object.fromEntries([
     ...pairs.flatMap(([name, value]) => [

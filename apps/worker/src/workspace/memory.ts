@@ -1,0 +1,44 @@
+import { mkdir, readdir, readFile, rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import { runProgram } from '../support/program.js'
+import { unmountDisk } from './disk/disk-image.js'
+import { removeTree } from './remove-tree.js'
+
+/** Enough for a task's secrets, its gate, and one of each to replace it. */
+const MEMORY_BYTES = 16 * 2 ** 20
+const OPTIONS = `size=${MEMORY_BYTES},nr_inodes=4096,mode=0711,nosuid,nodev,noexec`
+
+/**
+ * Makes a folder whose files are in memory and on no disk.
+ *
+ * @throws Error; then there is no such folder
+ */
+export async function mountMemory(folder: string): Promise<void> {
+  await mkdir(folder, { mode: 0o711 })
+  try {
+    await runProgram('mount', ['-t', 'tmpfs', '-o', OPTIONS, 'tmpfs', folder])
+  } catch (error) {
+    await removeTree(folder)
+    throw error
+  }
+}
+
+/**
+ * Takes it away, and what is in it first: the mount may live on for a while in a mount namespace that was copied
+ * meanwhile.
+ */
+export async function unmountMemory(folder: string): Promise<void> {
+  for (const name of await readdir(folder)) await rm(join(folder, name), { recursive: true, force: true })
+  await unmountDisk(folder)
+}
+
+/** Takes away what a dead worker left mounted below one of its slots. */
+export async function reapMemory(slot: string): Promise<void> {
+  for (const point of await mountsBelow(slot)) await unmountMemory(point)
+}
+
+async function mountsBelow(folder: string): Promise<string[]> {
+  const table = await readFile('/proc/self/mountinfo', 'utf8')
+  const points = table.split('\n').map(line => line.split(' ')[4] ?? '')
+  return points.filter(point => point.startsWith(`${folder}/`)).toReversed()
+}
