@@ -16,16 +16,18 @@ import {
 import { bareContainer } from './bare.js'
 import { cloneAndRun } from './clone-and-run.js'
 import { type Contender, REPOSITORY_FILES } from './contender.js'
+import { type LogBenchOptions, measureLogs, renderLogs } from './logs.js'
 import { measure } from './measure.js'
 import { runtime } from './runtime.js'
 import { summarize } from './statistics.js'
 import { renderTable } from './table.js'
 import { measureWorkspaces, renderWorkspaces, type WorkspaceOptions } from './workspace.js'
 
-const HELP = `usage: pnpm bench [start|workspace] [--runs N] [--json FILE]
+const HELP = `usage: pnpm bench [start|workspace|logs] [--runs N] [--json FILE]
   start        from the enqueueing to the first byte and to the result
   workspace    making a workspace and reading its change, by the size of the repository
-  --runs N     rounds that count; one more warms up (default 20; of workspaces at most 5)
+  logs         reading a flood of output, and a neighbour's first output beside one
+  --runs N     rounds that count; one more warms up (default 20; of workspaces and logs at most 5)
   --json FILE  also write every sample there
 `
 
@@ -45,11 +47,12 @@ async function main(): Promise<void> {
     const found: Record<string, unknown> = { ...machine.facts, runs }
     if (suites.includes('start')) found.report = await benchStart(machine, runs)
     if (suites.includes('workspace')) found.workspaces = await benchWorkspaces(machine, runs)
+    if (suites.includes('logs')) found.logs = await benchLogs(machine, runs)
     if (values.json !== undefined) await writeFile(values.json, `${JSON.stringify(found, null, 2)}\n`)
   })
 }
 
-const SUITES: readonly string[] = ['start', 'workspace']
+const SUITES: readonly string[] = ['start', 'workspace', 'logs']
 
 async function benchStart({ contenders, floors }: Machine, runs: number) {
   const onRound = (round: number) => say(`round ${round} of ${runs}`)
@@ -59,13 +62,19 @@ async function benchStart({ contenders, floors }: Machine, runs: number) {
 }
 
 const WORKSPACE_SIZES = [400, 5_000, 50_000]
-const MAX_WORKSPACE_RUNS = 5
+const MAX_LONG_RUNS = 5
 
 async function benchWorkspaces({ workspaces }: Machine, runs: number) {
-  const rounds = Math.min(runs, MAX_WORKSPACE_RUNS)
+  const rounds = Math.min(runs, MAX_LONG_RUNS)
   const reports = await measureWorkspaces({ ...workspaces, sizes: WORKSPACE_SIZES, runs: rounds, say })
   process.stdout.write(`\n${renderWorkspaces(reports)}\n`)
   return reports
+}
+
+async function benchLogs({ logs }: Machine, runs: number) {
+  const report = await measureLogs({ ...logs, runs: Math.min(runs, MAX_LONG_RUNS), say })
+  process.stdout.write(`\n${renderLogs(report)}\n`)
+  return report
 }
 
 interface Machine {
@@ -75,6 +84,7 @@ interface Machine {
   /** What the figures depend on. */
   readonly facts: Readonly<Record<string, unknown>>
   readonly workspaces: Omit<WorkspaceOptions, 'sizes' | 'runs' | 'say'>
+  readonly logs: Omit<LogBenchOptions, 'runs' | 'say'>
 }
 
 /** Gets everything ready, hands it over, and ends what it started, last first. */
@@ -119,6 +129,7 @@ async function prepareMachine(release: (() => Promise<unknown>)[]): Promise<Mach
   const { ServerVersion: engine } = (await docker.info()) as { ServerVersion: string }
   return {
     workspaces: { producer, image, root, url: server.url, folder },
+    logs: { producer, docker, dockerHost, image },
     contenders: [cold, warm, peer, bare],
     floors: [peer.name, bare.name],
     facts: {

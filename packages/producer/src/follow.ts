@@ -31,6 +31,7 @@ export interface StreamSource<T> {
   decode(seq: number, fields: ReadonlyMap<string, string>): Decoded<T>
 }
 
+/** Entries that are read at once. Fewer after a broken connection, so that one that never lives long is no dead end. */
 const PAGE = 500
 /** How long one blocking read waits, in milliseconds; after it the follower looks whether the task still exists. */
 const BLOCK_MS = 5000
@@ -166,6 +167,7 @@ class LiveReader {
   readonly #redis: Redis
   readonly #keys: StreamSource<unknown>['keys']
   #closed = false
+  #page = PAGE
 
   constructor(connection: Connection, keys: StreamSource<unknown>['keys']) {
     this.#connection = connection
@@ -184,10 +186,12 @@ class LiveReader {
       await this.#connection.becomesReady(this.#redis, PATIENCE_MS)
       try {
         const page = await this.#block(id)
+        this.#page = Math.min(PAGE, this.#page * 2)
         if (page !== null) return page
         if (await this.#isOver()) return await this.#now(id)
       } catch (error) {
         if (this.#closed || isRefusal(error)) throw this.#connection.translate(error)
+        this.#page = Math.max(1, Math.floor(this.#page / 4))
         // Between a socket's end and its close, ioredis calls the connection ready and refuses in the same turn: without
         // a pause this loop would keep the close, and all else in the program, from ever happening.
         await sleep(RETRY_MS)
@@ -201,7 +205,15 @@ class LiveReader {
   }
 
   async #block(id: string): Promise<RawEntry[] | null> {
-    const reply = await this.#redis.xread('COUNT', PAGE, 'BLOCK', BLOCK_MS, 'STREAMS', this.#keys.stream, id)
+    const reply = await this.#redis.xread(
+      'COUNT',
+      this.#page,
+      'BLOCK',
+      BLOCK_MS,
+      'STREAMS',
+      this.#keys.stream,
+      id,
+    )
     return (reply?.[0]?.[1] as RawEntry[] | undefined) ?? null
   }
 
@@ -215,7 +227,7 @@ class LiveReader {
   }
 
   async #now(id: string): Promise<RawEntry[] | null> {
-    const page = await this.#redis.xrange(this.#keys.stream, `(${id}`, '+', 'COUNT', PAGE)
+    const page = await this.#redis.xrange(this.#keys.stream, `(${id}`, '+', 'COUNT', this.#page)
     return page.length > 0 ? page : null
   }
 }

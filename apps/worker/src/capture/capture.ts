@@ -77,6 +77,8 @@ export class Capture {
       onTruncated: bytes => state.logTruncated({ limitBytes: bytes }),
       onCeiling: () => container.stopOver('task.log_limit'),
     })
+    const { notMaskable } = accepted.redactor
+    if (notMaskable.length > 0) state.progress({ secretsTooShortToMask: notMaskable })
     return new Capture(options, accepted, container, state, folder, log)
   }
 

@@ -18,6 +18,7 @@ export class LogStream {
   #pendingBytes = 0
   #sending: Promise<void> | null = null
   #abandoned = false
+  #failure: Error | null = null
 
   static async open(
     redis: Redis,
@@ -45,17 +46,23 @@ export class LogStream {
     return this.#seq
   }
 
-  /** Adds an entry for each part that shows anything; resolves when there is room for more. */
+  /**
+   * Adds an entry for each part that shows anything; resolves when there is room for more.
+   *
+   * @throws what Redis said to any entry before: nothing is sent after one that it refused
+   */
   async write(parts: readonly LogPart[]): Promise<void> {
     for (const part of parts) if (part.bytes.length > 0) this.#add(part)
     this.#send()
     while (this.#pendingBytes > PENDING_BYTES && this.#sending) await this.#sending
+    if (this.#failure !== null) throw this.#failure
   }
 
-  /** Resolves when Redis has everything. */
+  /** Resolves when Redis has everything. @throws what it refused an entry with, also long ago */
   async flush(): Promise<void> {
     this.#send()
     while (this.#sending) await this.#sending
+    if (this.#failure !== null) throw this.#failure
   }
 
   /** Sends nothing more than what is on its way. */
@@ -83,18 +90,18 @@ export class LogStream {
   }
 
   #send(): void {
-    if (this.#abandoned || this.#sending || this.#pending.length === 0) return
+    if (this.#abandoned || this.#failure || this.#sending || this.#pending.length === 0) return
     const batch = this.#pending
     this.#pending = []
     this.#pendingBytes = 0
     this.#sending = this.#redis
       .eval(scripts.APPEND_LOG, 2, ...this.#keys, this.#task.fence, ...batch.flat())
-      .then(() => undefined)
-      .finally(() => {
+      .catch((error: Error) => {
+        this.#failure = error
+      })
+      .then(() => {
         this.#sending = null
         this.#send()
       })
-    // Whoever flushes sees the rejection.
-    this.#sending.catch(() => undefined)
   }
 }

@@ -1,0 +1,140 @@
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { Writable } from 'node:stream'
+import type { Producer } from '@agirunner/producer'
+import type Docker from 'dockerode'
+import { LIMITS } from './contender.js'
+
+/** A command that runs, and whose output is read while it does. */
+export interface LogRun {
+  /** When the first byte came. */
+  readonly first: Promise<void>
+  /** How many bytes came, once nothing more comes. */
+  readonly read: Promise<number>
+  /** When all of it is where it stays; null for a reader that stores nothing. */
+  readonly stored: Promise<unknown> | null
+  /** Ends the command, and gives back what it held. */
+  end(): Promise<void>
+}
+
+export interface LogReader {
+  readonly name: string
+  /** @param seconds it may take at most, where that can be said */
+  start(script: string, seconds: number): Promise<LogRun>
+}
+
+/** The runtime: a follower by Redis, and the log as an artifact. */
+export function readsByRuntime(producer: Producer, image: string): LogReader {
+  let tasks = 0
+  return {
+    name: 'runtime',
+    start: async (script, seconds) => {
+      tasks += 1
+      const taskId = `log-${tasks}`
+      await producer.enqueue({
+        taskId,
+        workspace: { source: { type: 'empty' } },
+        environment: { image, resources: { cpu: LIMITS.cpu, memory: LIMITS.memoryBytes } },
+        run: { script },
+        limits: { timeout: seconds, logBytes: '900Mi', grace: 0 },
+        capture: { changes: 'none' },
+      })
+      const count = newCount()
+      const read = (async () => {
+        for await (const { text } of producer.logs(taskId, { follow: true }))
+          count.add(Buffer.byteLength(text))
+        return count.bytes
+      })()
+      read.catch(() => undefined)
+      const stored = producer.waitForResult(taskId)
+      const end = async () => {
+        await producer.cancel(taskId)
+        await Promise.all([stored, read])
+      }
+      return { first: count.first, read, stored, end }
+    },
+  }
+}
+
+/** The peer: `docker logs -f` of a container with the engine's default log driver. */
+export function readsByDockerLogs(docker: Docker, dockerHost: string, image: string): LogReader {
+  return {
+    name: 'docker logs -f',
+    start: async script => {
+      const container = await docker.createContainer(spec(image, script, { Type: 'json-file', Config: {} }))
+      await container.start()
+      const child = spawn('docker', ['logs', '-f', container.id], {
+        env: { ...process.env, DOCKER_HOST: dockerHost },
+        stdio: ['ignore', 'pipe', 'inherit'],
+      })
+      const count = newCount()
+      child.stdout.on('data', (bytes: Buffer) => count.add(bytes.length))
+      const read = once(child, 'close').then(() => count.bytes)
+      const end = async () => {
+        await container.remove({ force: true })
+        await read
+      }
+      return { first: count.first, read, stored: null, end }
+    },
+  }
+}
+
+/** The floor of what goes through an engine: attached before the start, with no log kept anywhere. */
+export function readsByAttach(docker: Docker, image: string): LogReader {
+  return {
+    name: 'attach',
+    start: async script => {
+      const container = await docker.createContainer(spec(image, script, { Type: 'none', Config: {} }))
+      const stream = await container.attach({ stream: true, stdout: true, stderr: true })
+      const count = newCount()
+      const sink = new Writable({
+        write: (bytes: Buffer, _, done) => {
+          count.add(bytes.length)
+          done()
+        },
+      })
+      container.modem.demuxStream(stream, sink, sink)
+      const read = once(stream, 'end').then(() => count.bytes)
+      await container.start()
+      const end = async () => {
+        await container.remove({ force: true })
+        await read
+      }
+      return { first: count.first, read, stored: null, end }
+    },
+  }
+}
+
+function newCount() {
+  let came = () => {}
+  const first = new Promise<void>(resolve => {
+    came = resolve
+  })
+  return {
+    first,
+    bytes: 0,
+    add(bytes: number) {
+      this.bytes += bytes
+      came()
+    },
+  }
+}
+
+function spec(image: string, script: string, log: Docker.HostConfig['LogConfig']) {
+  return {
+    Image: image,
+    Cmd: ['/bin/sh', '-c', script],
+    NetworkDisabled: true,
+    AttachStdout: true,
+    AttachStderr: true,
+    HostConfig: {
+      Init: true,
+      NetworkMode: 'none',
+      ...(log && { LogConfig: log }),
+      NanoCpus: LIMITS.cpu * 1e9,
+      Memory: LIMITS.memoryBytes,
+      MemorySwap: LIMITS.memoryBytes,
+      PidsLimit: LIMITS.pids,
+    },
+  } satisfies Docker.ContainerCreateOptions
+}

@@ -1,0 +1,123 @@
+import type { Producer } from '@agirunner/producer'
+import type Docker from 'dockerode'
+import { type LogReader, readsByAttach, readsByDockerLogs, readsByRuntime } from './log-readers.js'
+import { quantile } from './statistics.js'
+import { align } from './table.js'
+
+export interface LogBenchOptions {
+  readonly producer: Producer
+  readonly docker: Docker
+  readonly dockerHost: string
+  readonly image: string
+  readonly runs: number
+  readonly say: (line: string) => void
+}
+
+/** What one reader did in one round. */
+export interface LogSample {
+  /** Of the same output, from its first byte at the reader to its last; in MiB a second. */
+  readonly readMiBps: number
+  /** From its first byte until all of it was stored for good, where the reader stores it; in MiB a second. */
+  readonly storedMiBps: number | null
+  /** Until a neighbour's first output came, in milliseconds: with nobody else there, and beside a flood that is read. */
+  readonly neighbourMs: number
+  readonly neighbourInFloodMs: number
+}
+
+export type LogReport = Readonly<Record<string, readonly LogSample[]>>
+
+/** Sixty-four bytes a line: what a build prints, more or less. */
+const LINE = 'a line of sixty-three characters and one that ends it, as builds'.slice(0, 63)
+const OUTPUT_BYTES = 64 * 2 ** 20
+const OUTPUT = `yes '${LINE}' | head -c ${OUTPUT_BYTES}`
+/** As fast as it is for everybody, so that one that takes more of it has no more to do: some 15 MB a second. */
+const FLOOD = `exec perl -e '$| = 1; $b = ("${LINE}\\n" x 256); while (1) { print $b; select undef, undef, undef, 0.001 }'`
+const FLOOD_SECONDS = 30
+
+/** Reads the same output by the runtime, by the engine's log and by attaching, in rounds, each time another one first. */
+export async function measureLogs(options: LogBenchOptions): Promise<LogReport> {
+  const { producer, docker, dockerHost, image, runs, say } = options
+  const readers = [
+    readsByRuntime(producer, image),
+    readsByDockerLogs(docker, dockerHost, image),
+    readsByAttach(docker, image),
+  ]
+  const samples: Record<string, LogSample[]> = Object.fromEntries(readers.map(({ name }) => [name, []]))
+  for (let round = 0; round <= runs; round += 1) {
+    const first = round % readers.length
+    for (const reader of [...readers.slice(first), ...readers.slice(0, first)]) {
+      const sample = await measureReader(reader)
+      // The first round warms up.
+      if (round > 0) samples[reader.name]?.push(sample)
+    }
+    say(`logs: round ${round} of ${runs}`)
+  }
+  return samples
+}
+
+async function measureReader(reader: LogReader): Promise<LogSample> {
+  const neighbourMs = await firstOutputMs(reader)
+  const output = await reader.start(OUTPUT, FLOOD_SECONDS)
+  await output.first
+  const since = performance.now()
+  const mibps = () => OUTPUT_BYTES / 2 ** 20 / ((performance.now() - since) / 1000)
+  const storing = output.stored?.then(mibps)
+  const bytes = await output.read
+  if (bytes !== OUTPUT_BYTES) throw new Error(`${reader.name} read ${bytes} of ${OUTPUT_BYTES} bytes`)
+  const readMiBps = mibps()
+  const storedMiBps = (await storing) ?? null
+  await output.end()
+  const flood = await reader.start(FLOOD, FLOOD_SECONDS)
+  try {
+    await flood.first
+    return { readMiBps, storedMiBps, neighbourMs, neighbourInFloodMs: await firstOutputMs(reader) }
+  } finally {
+    await flood.end()
+  }
+}
+
+async function firstOutputMs(reader: LogReader): Promise<number> {
+  const since = performance.now()
+  const run = await reader.start('echo first', FLOOD_SECONDS)
+  await run.first
+  const took = performance.now() - since
+  await run.end()
+  return took
+}
+
+/** Shows a report to a person, as medians. */
+export function renderLogs(report: LogReport): string {
+  const median = (values: readonly (number | null)[], unit: string, digits: number) => {
+    const known = values.filter(value => value !== null)
+    return known.length === 0 ? '-' : `${quantile(known, 0.5).toFixed(digits)} ${unit}`
+  }
+  const rows = Object.entries(report).map(([name, samples]) => [
+    name,
+    median(
+      samples.map(sample => sample.readMiBps),
+      'MiB/s',
+      1,
+    ),
+    median(
+      samples.map(sample => sample.storedMiBps),
+      'MiB/s',
+      1,
+    ),
+    median(
+      samples.map(sample => sample.neighbourMs),
+      'ms',
+      0,
+    ),
+    median(
+      samples.map(sample => sample.neighbourInFloodMs),
+      'ms',
+      0,
+    ),
+    median(
+      samples.map(sample => sample.neighbourInFloodMs / sample.neighbourMs),
+      'x',
+      2,
+    ),
+  ])
+  return align([['logs', 'to a reader', 'stored', 'neighbour', 'in a flood', 'slower by'], ...rows])
+}
