@@ -140,13 +140,17 @@ return #ARGV - 1
 `
 
 /**
- * Appends log entries under their own seq; one that is there already is passed over, so a batch may be sent again.
+ * Appends log entries under their own seq; one that is there already is passed over, so a batch may be sent again. What
+ * else keeps Redis from taking one is thrown: an entry that is missing would be missed by nobody.
  * KEYS record, log · ARGV fence, then pairs of seq and entry JSON
  * @returns 1, or 0 when a later attempt has taken over
  */
 export const APPEND_LOG = `
 if redis.call('HGET', KEYS[1], 'fence') ~= ARGV[1] then return 0 end
-for i = 2, #ARGV, 2 do redis.pcall('XADD', KEYS[2], ARGV[i] .. '-0', 'e', ARGV[i + 1]) end
+for i = 2, #ARGV, 2 do
+  local reply = redis.pcall('XADD', KEYS[2], ARGV[i] .. '-0', 'e', ARGV[i + 1])
+  if type(reply) == 'table' and reply.err and not string.find(reply.err, 'equal or smaller', 1, true) then return reply end
+end
 return 1
 `
 

@@ -11,8 +11,8 @@ import type { WorkspacePlan } from '../workspace/plan.js'
 import { artifactFolder } from './artifacts.js'
 import type { CapturedChanges, CommitRequest, MadeCommit } from './changes/index.js'
 import { commitRequest, withCommit } from './commit.js'
-import { LogCapture } from './log-capture.js'
-import { LogStream } from './log-stream.js'
+import { LogCapture } from './log/log-capture.js'
+import { LogStream } from './log/log-stream.js'
 import { type Output, readOutput } from './output.js'
 
 /** Everything that a run leaves behind, read after the container has ended. */
@@ -69,6 +69,7 @@ export class Capture {
       folder: container.plan.slot.log,
       file: join(folder, 'log'),
       stream,
+      redactor: accepted.redactor,
       steps: commandNames(task),
       limitBytes: task.limits.logBytes,
       ceilingBytes: options.logCeilingBytes,

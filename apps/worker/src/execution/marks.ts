@@ -1,4 +1,4 @@
-import { constants, open } from 'node:fs/promises'
+import { constants, lstat, open } from 'node:fs/promises'
 import { join } from 'node:path'
 
 /** The marks file is small; more is the task's own doing. In bytes. */
@@ -104,4 +104,10 @@ export async function readMarks(folder: string): Promise<GateMarks> {
   } finally {
     await file.close()
   }
+}
+
+/** How long the marks are by now: they only grow. -1 where there are none. */
+export async function sizeOfMarks(folder: string): Promise<number> {
+  const found = await lstat(join(folder, 's')).catch(() => null)
+  return found?.size ?? -1
 }

@@ -21,20 +21,24 @@ const MAX_STATES = 100_000
 export class Redactor {
   /** Names of secrets that are too short to be masked. */
   readonly notMaskable: readonly string[]
+  /** What is masked at some place in a stream may depend on so many bytes before and after it. */
+  readonly margin: number
   readonly #matcher: Matcher
 
   /** @param secrets with the names by which a person knows them */
   static of(secrets: readonly { readonly name: string; readonly value: Secret }[]): Redactor {
     const values = secrets.map(({ name, value }) => ({ name, bytes: value.reveal() }))
     const tooShort = values.filter(({ bytes }) => bytes.length < MIN_BYTES).map(({ name }) => name)
-    if (tooShort.length === values.length) return new Redactor(tooShort, NO_SECRETS)
+    if (tooShort.length === values.length) return new Redactor(tooShort, NO_SECRETS, 0)
     const forms = values.flatMap(({ bytes }) => (bytes.length < MIN_BYTES ? [] : formsOf(bytes)))
-    return new Redactor(tooShort, new Matcher([...needlesOf(forms), ...SHAPE_NEEDLES]))
+    const longest = Math.max(...forms.map(form => form.length))
+    return new Redactor(tooShort, new Matcher([...needlesOf(forms), ...SHAPE_NEEDLES]), longest)
   }
 
-  private constructor(notMaskable: readonly string[], matcher: Matcher) {
+  private constructor(notMaskable: readonly string[], matcher: Matcher, longest: number) {
     this.notMaskable = notMaskable
     this.#matcher = matcher
+    this.margin = Math.max(longest, LONGEST_SHAPE)
   }
 
   /** @param offset where in the stream the first byte is */
@@ -84,6 +88,7 @@ const SHAPE_NEEDLES: readonly Needle[] = SHAPES.map(shape => ({
   rest: null,
   shape,
 }))
+const LONGEST_SHAPE = Math.max(...SHAPES.map(({ prefix, max }) => prefix.length + max + 1))
 const NO_SECRETS = new Matcher(SHAPE_NEEDLES)
 
 /** Of a form that is long, a beginning tells enough; what comes after it is masked as long as it is the same. */

@@ -8,6 +8,7 @@ export interface Redacted {
   readonly length: number
   /** The bytes themselves, `***` for what was masked, or nothing for the rest of what was masked just before. */
   readonly bytes: Buffer
+  readonly masked: boolean
 }
 
 const MASK = Buffer.from('***')
@@ -164,7 +165,12 @@ export class RedactingStream {
     let at = from
     const plain = (end: number) => {
       if (end <= at) return
-      passed.push({ offset: at, length: end - at, bytes: held.subarray(at - from, end - from) })
+      passed.push({
+        offset: at,
+        length: end - at,
+        bytes: held.subarray(at - from, end - from),
+        masked: false,
+      })
       this.#masking = false
       at = end
     }
@@ -172,7 +178,7 @@ export class RedactingStream {
       const mask = this.#masks[0]
       plain(mask.start)
       const end = Math.min(mask.end, to)
-      passed.push({ offset: at, length: end - at, bytes: this.#masking ? NOTHING : MASK })
+      passed.push({ offset: at, length: end - at, bytes: this.#masking ? NOTHING : MASK, masked: true })
       this.#masking = true
       at = end
       if (mask.end > to) {

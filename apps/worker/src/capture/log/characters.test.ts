@@ -1,6 +1,6 @@
 import { describe, expect, it } from '@jest/globals'
 import * as fc from 'fast-check'
-import { incompleteTail } from './log-stream.js'
+import { incompleteTail } from './characters.js'
 
 describe('incompleteTail', () => {
   it('finds the character that a cut splits, at every cut', () => {

@@ -1,8 +1,7 @@
 import { type LogEntry, type RedisNames, scripts } from '@agirunner/contracts'
 import type { Redis } from 'ioredis'
+import type { LogPart } from './log-pipe.js'
 
-/** The largest text of one entry, in bytes of UTF-8. */
-const ENTRY_BYTES = 16 * 1024
 /** How much may wait for Redis before the reader has to; in bytes. */
 const PENDING_BYTES = 1024 * 1024
 
@@ -18,6 +17,7 @@ export class LogStream {
   #pending: [number, string][] = []
   #pendingBytes = 0
   #sending: Promise<void> | null = null
+  #abandoned = false
 
   static async open(
     redis: Redis,
@@ -40,20 +40,14 @@ export class LogStream {
     this.#seq = seq
   }
 
-  /** Adds whole characters; resolves when there is room for more. */
-  async write(chunk: {
-    stream: LogEntry['stream']
-    step: string | null
-    offset: number
-    bytes: Buffer
-  }): Promise<void> {
-    for (let start = 0; start < chunk.bytes.length; ) {
-      const part = chunk.bytes.subarray(start, start + ENTRY_BYTES)
-      const end = start + ENTRY_BYTES < chunk.bytes.length ? part.length - incompleteTail(part) : part.length
-      const bytes = part.subarray(0, end || part.length)
-      this.#add({ ...chunk, offset: chunk.offset + start, bytes })
-      start += bytes.length
-    }
+  /** Of the last entry. */
+  get seq(): number {
+    return this.#seq
+  }
+
+  /** Adds an entry for each part that shows anything; resolves when there is room for more. */
+  async write(parts: readonly LogPart[]): Promise<void> {
+    for (const part of parts) if (part.bytes.length > 0) this.#add(part)
     this.#send()
     while (this.#pendingBytes > PENDING_BYTES && this.#sending) await this.#sending
   }
@@ -64,24 +58,32 @@ export class LogStream {
     while (this.#sending) await this.#sending
   }
 
-  #add(chunk: { stream: LogEntry['stream']; step: string | null; offset: number; bytes: Buffer }): void {
+  /** Sends nothing more than what is on its way. */
+  abandon(): void {
+    this.#pending = []
+    this.#abandoned = true
+  }
+
+  #add({ stream, step, offset, bytes }: LogPart): void {
     this.#seq += 1
+    const { taskId, attempt } = this.#task
+    const at = new Date().toISOString()
     const entry: LogEntry = {
-      taskId: this.#task.taskId,
-      attempt: this.#task.attempt,
+      taskId,
+      attempt,
       seq: this.#seq,
-      at: new Date().toISOString(),
-      stream: chunk.stream,
-      step: chunk.step,
-      offset: chunk.offset,
-      text: chunk.bytes.toString('utf8'),
+      at,
+      stream,
+      step,
+      offset,
+      text: bytes.toString('utf8'),
     }
     this.#pending.push([this.#seq, JSON.stringify(entry)])
-    this.#pendingBytes += chunk.bytes.length
+    this.#pendingBytes += bytes.length
   }
 
   #send(): void {
-    if (this.#sending || this.#pending.length === 0) return
+    if (this.#abandoned || this.#sending || this.#pending.length === 0) return
     const batch = this.#pending
     this.#pending = []
     this.#pendingBytes = 0
@@ -95,15 +97,4 @@ export class LogStream {
     // Whoever flushes sees the rejection.
     this.#sending.catch(() => undefined)
   }
-}
-
-/** How many bytes at the end begin a UTF-8 character that is not whole: 0 to 3. Bytes that never were UTF-8 count 0. */
-export function incompleteTail(bytes: Buffer): number {
-  for (let back = 1; back <= Math.min(3, bytes.length); back += 1) {
-    const byte = bytes[bytes.length - back] ?? 0
-    if ((byte & 0b1100_0000) === 0b1000_0000) continue
-    const length = byte >= 0xf0 ? 4 : byte >= 0xe0 ? 3 : byte >= 0xc0 ? 2 : 1
-    return length > back ? back : 0
-  }
-  return 0
 }

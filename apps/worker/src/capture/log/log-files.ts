@@ -1,0 +1,65 @@
+import { constants, type FileHandle, open } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { LogEntry } from '@agirunner/contracts'
+
+export type StreamName = LogEntry['stream']
+export const STREAMS: readonly StreamName[] = ['stdout', 'stderr']
+
+/** A run of bytes of one stream: where it begins in it, and where it ends. */
+export interface LogRange {
+  readonly stream: StreamName
+  readonly from: number
+  readonly to: number
+}
+
+const NAMES: Readonly<Record<StreamName, string>> = { stdout: 'o', stderr: 'e' }
+
+/**
+ * The two files that a container's output goes to. They are opened before the task runs, so what it does to their names
+ * is of no matter; and they are read at any place for as long as they are open, so nothing of them need be kept.
+ */
+export class LogFiles {
+  readonly #files: Readonly<Record<StreamName, FileHandle>>
+
+  /** @param folder the slot's log folder */
+  static async open(folder: string): Promise<LogFiles> {
+    const flags = constants.O_RDONLY | constants.O_NOFOLLOW
+    const stdout = await open(join(folder, NAMES.stdout), flags)
+    try {
+      return new LogFiles({ stdout, stderr: await open(join(folder, NAMES.stderr), flags) })
+    } catch (error) {
+      await stdout.close()
+      throw error
+    }
+  }
+
+  private constructor(files: Readonly<Record<StreamName, FileHandle>>) {
+    this.#files = files
+  }
+
+  /** How many bytes each stream has so far. */
+  async sizes(): Promise<Record<StreamName, number>> {
+    const [stdout, stderr] = await Promise.all([this.#files.stdout.stat(), this.#files.stderr.stat()])
+    return { stdout: stdout.size, stderr: stderr.size }
+  }
+
+  /** @returns as many bytes as there are, none at the end */
+  async read(stream: StreamName, from: number, length: number): Promise<Buffer> {
+    const { bytesRead, buffer } = await this.#files[stream].read(Buffer.allocUnsafe(length), 0, length, from)
+    return buffer.subarray(0, bytesRead)
+  }
+
+  /** All bytes from one place to another, in pieces; it ends early where the file does. */
+  async *pieces(stream: StreamName, from: number, to: number, size: number): AsyncGenerator<Buffer> {
+    for (let at = from; at < to; ) {
+      const bytes = await this.read(stream, at, Math.min(size, to - at))
+      if (bytes.length === 0) return
+      at += bytes.length
+      yield bytes
+    }
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(Object.values(this.#files).map(file => file.close().catch(() => undefined)))
+  }
+}

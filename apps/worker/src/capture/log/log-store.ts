@@ -1,0 +1,133 @@
+import { type FileHandle, open, rm } from 'node:fs/promises'
+import type { StreamName } from './log-files.js'
+import type { LogPart } from './log-pipe.js'
+
+/** How far each stream has been told, and how long the file is with that; in bytes. */
+export interface LogPosition extends Readonly<Record<StreamName, number>> {
+  readonly file: number
+}
+
+const START: LogPosition = { stdout: 0, stderr: 0, file: 0 }
+/** The seq before the first entry; then for each entry the position after it. All of them doubles. */
+const HEADER_BYTES = 8
+const RECORD_BYTES = 24
+
+/**
+ * The whole log of an attempt in one file, both streams in the order of arrival. Beside it lies an index of what each
+ * entry of the Redis stream stands for, so that a worker that comes after another's death knows where to go on.
+ */
+export class LogStore {
+  readonly path: string
+  readonly #log: FileHandle
+  readonly #index: FileHandle
+  #position: LogPosition
+  #entries: number
+
+  /** @param seq of the last entry of the Redis stream, which an earlier attempt wrote */
+  static async create(path: string, seq: number): Promise<LogStore> {
+    const log = await open(path, 'wx', 0o600)
+    const index = await open(indexOf(path), 'wx', 0o600)
+    await index.write(doubles([seq]))
+    return new LogStore(path, log, index, START, 0)
+  }
+
+  /**
+   * Goes on where Redis has got to: what was written beyond, and not acknowledged, is cut off.
+   *
+   * @param seq of the last entry of the Redis stream
+   * @throws Error when the files do not go so far
+   */
+  static async resume(path: string, seq: number): Promise<LogStore> {
+    const log = await open(path, 'r+')
+    const index = await open(indexOf(path), 'r+')
+    try {
+      const before = (await readDoubles(index, 0, 1))[0] ?? Number.NaN
+      const entries = seq - before
+      const position = entries === 0 ? START : await positionAfter(index, entries)
+      const { size } = await log.stat()
+      if (!(entries >= 0) || size < position.file)
+        throw new Error('the log on the disk ends before the one in Redis')
+      await log.truncate(position.file)
+      await index.truncate(HEADER_BYTES + entries * RECORD_BYTES)
+      return new LogStore(path, log, index, position, entries)
+    } catch (error) {
+      await log.close()
+      await index.close()
+      throw error
+    }
+  }
+
+  private constructor(
+    path: string,
+    log: FileHandle,
+    index: FileHandle,
+    position: LogPosition,
+    entries: number,
+  ) {
+    this.path = path
+    this.#log = log
+    this.#index = index
+    this.#position = position
+    this.#entries = entries
+  }
+
+  get position(): LogPosition {
+    return this.#position
+  }
+
+  /** To be called before the parts become entries: one for each that shows anything. */
+  async append(parts: readonly LogPart[]): Promise<void> {
+    const { file } = this.#position
+    const records: number[] = []
+    for (const { stream, offset, length, bytes } of parts) {
+      const at = this.#position
+      this.#position = { ...at, [stream]: offset + length, file: at.file + bytes.length }
+      if (bytes.length > 0) records.push(this.#position.stdout, this.#position.stderr, this.#position.file)
+    }
+    const shown = parts.flatMap(({ bytes }) => (bytes.length > 0 ? [bytes] : []))
+    if (shown.length === 0) return
+    await writeAll(this.#log, Buffer.concat(shown), file)
+    await writeAll(this.#index, doubles(records), HEADER_BYTES + this.#entries * RECORD_BYTES)
+    this.#entries += shown.length
+  }
+
+  /** The log is whole: nobody needs to know any more how it came about. */
+  async finish(): Promise<void> {
+    await this.#log.sync()
+    await this.close()
+    await rm(indexOf(this.path), { force: true })
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([this.#log, this.#index].map(file => file.close().catch(() => undefined)))
+  }
+}
+
+function indexOf(path: string): string {
+  return `${path}.index`
+}
+
+async function positionAfter(index: FileHandle, entries: number): Promise<LogPosition> {
+  const at = HEADER_BYTES + (entries - 1) * RECORD_BYTES
+  const [stdout = Number.NaN, stderr = Number.NaN, file = Number.NaN] = await readDoubles(index, at, 3)
+  return { stdout, stderr, file }
+}
+
+async function readDoubles(file: FileHandle, at: number, count: number): Promise<number[]> {
+  const { bytesRead, buffer } = await file.read(Buffer.alloc(count * 8), 0, count * 8, at)
+  if (bytesRead < count * 8) throw new Error("the log's index ends before the log in Redis")
+  return Array.from({ length: count }, (_, number) => buffer.readDoubleLE(number * 8))
+}
+
+function doubles(numbers: readonly number[]): Buffer {
+  const bytes = Buffer.alloc(numbers.length * 8)
+  for (const [at, number] of numbers.entries()) bytes.writeDoubleLE(number, at * 8)
+  return bytes
+}
+
+async function writeAll(file: FileHandle, bytes: Buffer, position: number): Promise<void> {
+  for (let at = 0; at < bytes.length; ) {
+    const { bytesWritten } = await file.write(bytes, at, bytes.length - at, position + at)
+    at += bytesWritten
+  }
+}
