@@ -14,6 +14,7 @@ import {
   uniqueQueue,
 } from '@agirunner/test-kit'
 import { bareContainer } from './bare.js'
+import { measureCaptures, renderCaptures } from './capture.js'
 import { cloneAndRun } from './clone-and-run.js'
 import { type Contender, REPOSITORY_FILES } from './contender.js'
 import { type LogBenchOptions, measureLogs, renderLogs } from './logs.js'
@@ -23,11 +24,12 @@ import { summarize } from './statistics.js'
 import { renderTable } from './table.js'
 import { measureWorkspaces, renderWorkspaces, type WorkspaceOptions } from './workspace.js'
 
-const HELP = `usage: pnpm bench [start|workspace|logs] [--runs N] [--json FILE]
+const HELP = `usage: pnpm bench [start|workspace|capture|logs] [--runs N] [--json FILE]
   start        from the enqueueing to the first byte and to the result
   workspace    making a workspace and reading its change, by the size of the repository
+  capture      reading a change, by its size and that of the repository
   logs         reading a flood of output, and a neighbour's first output beside one
-  --runs N     rounds that count; one more warms up (default 20; of workspaces and logs at most 5)
+  --runs N     rounds that count; one more warms up (default 20; of all but start at most 5)
   --json FILE  also write every sample there
 `
 
@@ -42,17 +44,18 @@ async function main(): Promise<void> {
   if (!Number.isInteger(runs) || runs < 1)
     throw new Error(`--runs ${values.runs}; it must be a whole number above 0`)
   const unknown = suites.find(suite => !SUITES.includes(suite))
-  if (unknown !== undefined) throw new Error(`${unknown} is no benchmark; there are ${SUITES.join(' and ')}`)
+  if (unknown !== undefined) throw new Error(`${unknown} is no benchmark; there are ${SUITES.join(', ')}`)
   await withMachine(async machine => {
     const found: Record<string, unknown> = { ...machine.facts, runs }
     if (suites.includes('start')) found.report = await benchStart(machine, runs)
     if (suites.includes('workspace')) found.workspaces = await benchWorkspaces(machine, runs)
     if (suites.includes('logs')) found.logs = await benchLogs(machine, runs)
+    if (suites.includes('capture')) found.captures = await benchCaptures(machine, runs)
     if (values.json !== undefined) await writeFile(values.json, `${JSON.stringify(found, null, 2)}\n`)
   })
 }
 
-const SUITES: readonly string[] = ['start', 'workspace', 'logs']
+const SUITES: readonly string[] = ['start', 'workspace', 'capture', 'logs']
 
 async function benchStart({ contenders, floors }: Machine, runs: number) {
   const onRound = (round: number) => say(`round ${round} of ${runs}`)
@@ -75,6 +78,15 @@ async function benchLogs({ logs }: Machine, runs: number) {
   const report = await measureLogs({ ...logs, runs: Math.min(runs, MAX_LONG_RUNS), say })
   process.stdout.write(`\n${renderLogs(report)}\n`)
   return report
+}
+
+const CAPTURE_SIZES = [400, 50_000]
+
+async function benchCaptures({ workspaces }: Machine, runs: number) {
+  const rounds = Math.min(runs, MAX_LONG_RUNS)
+  const reports = await measureCaptures({ ...workspaces, sizes: CAPTURE_SIZES, runs: rounds, say })
+  process.stdout.write(`\n${renderCaptures(reports)}\n`)
+  return reports
 }
 
 interface Machine {

@@ -22,6 +22,13 @@ const fixture = (name: string): unknown =>
   JSON.parse(readFileSync(new URL(`../fixtures/v1/${name}.json`, import.meta.url), 'utf8'))
 const task = (more: object = {}) => ({ taskId: 't-1', run: { script: 'true' }, ...more })
 
+const pushTo = (branch: string) => ({
+  workspace: {
+    source: { url: 'https://git.example.com/x', credentials: { password: { secretRef: 'env:GIT' } } },
+  },
+  capture: { push: { branch } },
+})
+
 function problemsOf(input: unknown): readonly string[] {
   try {
     parseTask(input)
@@ -158,11 +165,36 @@ describe('a task', () => {
     ['two ways to run', { run: { script: 'x', command: ['y'] } }],
     ['a reserved variable', { environment: { env: { AGIRUNNER_TASK_ID: 'x' } } }],
     ['a push without credentials', { capture: { push: { branch: 'x' } } }],
+    ...[
+      '',
+      '-x',
+      'a..b',
+      'a b',
+      'a/',
+      '/a',
+      'a.lock',
+      '.a',
+      'a/.b',
+      '@{u}',
+      'a~1',
+      'a:b',
+      'HEAD',
+      'refs/heads/a',
+      'a\n',
+      'ö\x7f',
+      'x'.repeat(300),
+    ].map(branch => [`the branch ${JSON.stringify(branch)}`, pushTo(branch)] as const),
+    ['a push of changes that are not read', { capture: { ...pushTo('x').capture, changes: 'none' } }],
+    ['a push without a word', { capture: { push: { branch: 'x', message: ' \n' } } }],
     ['a timeout of 0', { limits: { timeout: 0 } }],
   ])('refuses %s, and says nothing secret', (_what, more) => {
     const problems = problemsOf(task(more))
     expect(problems).not.toEqual([])
     expect(problems.join()).not.toContain('secret@')
+  })
+
+  it.each(['main', 'agent/t-42', 'ö', 'a@b', '@', 'a-b_c.d', 'HEAD/x'])('takes the branch %s', branch => {
+    expect(problemsOf(task(pushTo(branch)))).toEqual([])
   })
 
   it('never throws anything but a SpecError, whatever it is given', () => {

@@ -10,7 +10,7 @@ import { shellIn } from './shell.js'
 import { accept, QUIET, WorkspaceFixture } from './workspace-fixture.js'
 
 /** What a task does to its repository; it may need to know the base. */
-type Attack = (repo: string, base: string) => Promise<unknown> | unknown
+type Attack = (repo: string, base: string) => unknown
 
 const EVIL = 'echo evil >evil.txt; git add .; git commit -qm evil'
 const shell =

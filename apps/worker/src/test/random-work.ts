@@ -202,7 +202,12 @@ async function doStep(repo: string, one: Step): Promise<void> {
         await shellIn(repo, `find ${quoted(at)} -type f -exec touch -- {} +`)
       })
     }
-    default:
+    case 'commit':
+    case 'stage':
+    case 'detach':
+    case 'back':
+    case 'orphan':
+    case 'gc':
       return void (await shellIn(repo, GIT[one.do]))
   }
 }

@@ -117,7 +117,13 @@ function capture(job: ChangesJob, base: BaseTree): CapturedChanges {
   )
   const given = treeOfPatch(job.patchFile, base)
   if (given !== expected) throw new Error(`the patch gives tree ${given}, but the work tree is ${expected}`)
-  const change = { base, commit: job.commit, changes: scan.changes, tree: expected, content: contents.after }
+  const change = {
+    base,
+    commit: job.commit,
+    changes: scan.changes,
+    tree: expected,
+    content: contents.after.bind(contents),
+  }
   const made = job.make && trees ? makeCommit(job.make, { ...change, trees }) : null
   const summary = { files, insertions, deletions, ...common }
   if (!found) return { changes: summary, patch, made }

@@ -9,7 +9,7 @@ import type { Change, Entry } from './change.js'
 import { secretSearch, type ToldSecret } from './told-secrets.js'
 
 /** A pack, and so a bundle, may be this large, in bytes. */
-export const MAX_PACK_BYTES = 2 ** 30
+const MAX_PACK_BYTES = 2 ** 30
 
 /** How the change of a task becomes a commit. */
 export interface CommitRequest {
@@ -52,7 +52,7 @@ export interface ChangeToCommit {
  * Makes the commit of a change: its objects as a pack, and that in a bundle. No git runs, and nothing of the task's own
  * repository is used: trees and files are those that the patch was checked against.
  *
- * @throws PackSizeError when it would be larger than 1 GiB
+ * @throws Error when it would be larger than 1 GiB
  */
 export function makeCommit(request: CommitRequest, change: ChangeToCommit): MadeCommit {
   const { by, message, ref, bundle } = request
@@ -85,7 +85,7 @@ export function makeCommit(request: CommitRequest, change: ChangeToCommit): Made
 
 /** A base that is no commit of anybody's becomes one: the change is then a commit on top of it, and all is in one place. */
 function putBase(pack: CheckedPack, tree: string, objects: Iterable<BaseObject>, by: Signature): string {
-  for (const { oid, type, read } of objects) pack.once(oid, type, read)
+  for (const object of objects) pack.once(object.oid, object.type, () => object.read())
   return pack.add('commit', renderCommit({ tree, parents: [], by, message: 'Before the task' }))
 }
 

@@ -17,8 +17,7 @@ export interface NewCommit {
 /** What git takes off both ends of a name and an address. */
 const CRUD = /^[\s.,:;<>"\\']+|[\s.,:;<>"\\']+$/g
 /** What would end or break a line. */
-// biome-ignore lint/suspicious/noControlCharactersInRegex: these are what it is about
-const NO_TEXT = /[<>\u0000-\u001f\u007f]/g
+const NO_TEXT = /[<>\p{Cc}]/gu
 
 /** A commit's bytes. The same of everything gives the same commit, whoever makes it and when. */
 export function renderCommit({ tree, parents, by, message }: NewCommit): Buffer {

@@ -6,9 +6,6 @@ import { type ObjectType, renderEntryHead } from './objects.js'
 const CHUNK_BYTES = 2 ** 20
 const COUNT_AT = 8
 
-/** A pack, or what holds one, that would be larger than it may be. */
-export class PackSizeError extends Error {}
-
 /**
  * Writes a pack object by object, without deltas: how many there are is known at the end. Only one object is in memory
  * at a time.
@@ -32,7 +29,7 @@ export class PackBuilder {
     this.#write(head)
   }
 
-  /** @throws PackSizeError when the pack would be too large */
+  /** @throws Error when the pack would be too large */
   add(type: ObjectType, data: Buffer): void {
     this.#write(Buffer.concat([renderEntryHead(type, data.length), deflateSync(data)]))
     this.#count += 1
@@ -65,7 +62,7 @@ export class PackBuilder {
 
   #write(bytes: Buffer): void {
     if (this.#size + bytes.length > this.#maxBytes)
-      throw new PackSizeError(`its objects take more than ${this.#maxBytes} bytes`)
+      throw new Error(`its objects take more than ${this.#maxBytes} bytes`)
     for (let done = 0; done < bytes.length; )
       done += writeSync(this.#fd, bytes, done, bytes.length - done, this.#size + done)
     this.#size += bytes.length

@@ -49,7 +49,7 @@ export function parseOffer(answer: Buffer): Offer {
         .trim()
         .split(' '))
         capabilities.add(word)
-    const [oid = '', name = ''] = split(border < 0 ? text : text.slice(0, border))
+    const [oid, name] = split(border < 0 ? text : text.slice(0, border))
     if (oid === 'shallow') continue
     if (!SHA.test(oid) || name === '') throw new LineError('it lists refs without valid ids')
     // What an empty repository lists, and what others have without naming it.
