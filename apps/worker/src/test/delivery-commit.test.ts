@@ -188,8 +188,8 @@ describe.each(STRATEGIES)('a change as a commit, %s', strategy => {
       `ln -s ${secret} l`,
     ]) {
       const plain = accept(source(), { capture: { changes: 'commit' } })
-      const secrets = new Map([['TOKEN', { value: new Secret(secret), as: 'file' as const }]])
-      const [withSecret, control] = [{ ...plain, secrets }, plain]
+      const registryCredentials = { username: 'u', password: new Secret(secret) }
+      const [withSecret, control] = [{ ...plain, registryCredentials }, plain]
       for (const accepted of [withSecret, control]) {
         const plan = await room.prepare(accepted, QUIET)
         try {
