@@ -154,6 +154,7 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
         dataDir: config.dataDir,
         logCeilingBytes: config.logCeilingBytes,
         captureChanges: options => changes.capture(options),
+        collectArtifacts: options => changes.artifacts(options),
       },
       push: {
         push: (...args) => workspaces.room.push(...args),

@@ -1,6 +1,7 @@
+import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
-import type { Changes, LogSummary, RedisNames, StepResult } from '@agirunner/contracts'
+import type { Artifact, Changes, LogSummary, RedisNames, Skipped, StepResult } from '@agirunner/contracts'
 import type { Redis } from 'ioredis'
 import type { AttemptState } from '../attempt-state.js'
 import { commandNames } from '../execution/commands.js'
@@ -8,8 +9,8 @@ import type { DiskRecord } from '../execution/disk-watch.js'
 import type { Exit, RunningContainer } from '../execution/running-container.js'
 import type { AcceptedTask } from '../intake/accepted-task.js'
 import type { WorkspacePlan } from '../workspace/plan.js'
-import { artifactFolder } from './artifacts.js'
-import type { CapturedChanges, CommitRequest, MadeCommit } from './changes/index.js'
+import { artifactFolder } from './artifacts/folder.js'
+import type { CapturedChanges, ChangesCapture, CommitRequest, MadeCommit } from './changes/index.js'
 import { commitRequest, secretsOf, withCommit } from './commit.js'
 import { LogCapture } from './log/log-capture.js'
 import { LogStream } from './log/log-stream.js'
@@ -24,6 +25,9 @@ export interface CapturedOutputs {
   /** The change as a commit; null where none was asked for or nothing changed. */
   readonly made: MadeCommit | null
   readonly output: Output
+  readonly artifacts: readonly Artifact[]
+  /** What would have been an artifact, and why it is none. */
+  readonly skipped: readonly Skipped[]
   /** Whether the task printed more than the operator allows. */
   readonly overLogCeiling: boolean
   readonly disk: DiskRecord
@@ -44,9 +48,12 @@ export interface CaptureOptions {
   readonly dataDir: string
   readonly logCeilingBytes: number
   readonly captureChanges: CaptureChanges
+  readonly collectArtifacts: ChangesCapture['artifacts']
 }
 
 const NO_CHANGES = { changes: null, made: null }
+/** Below an attempt's folder. */
+const FILES = 'files'
 
 /** One attempt's capture: follows the log from the start, reads the rest at the end. */
 export class Capture {
@@ -113,12 +120,15 @@ export class Capture {
       this.#accepted.task.capture.changes === 'none' ? NO_CHANGES : this.#changes(plan, signal),
       this.#output(plan, signal),
     ])
+    // After the others, which have brought to this disk what is looked through here.
+    const kept = await this.#artifacts(plan, signal)
     return {
       exit,
       steps: this.#steps(exit),
       logs,
       ...changes,
       output,
+      ...kept,
       overLogCeiling: this.#log.overCeiling,
       disk,
     }
@@ -153,6 +163,31 @@ export class Capture {
     return await readOutput({ folder: plan.slot.output, schema: outputSchema, signal })
   }
 
+  async #artifacts(
+    plan: WorkspacePlan,
+    signal: AbortSignal,
+  ): Promise<Pick<CapturedOutputs, 'artifacts' | 'skipped'>> {
+    const { capture, limits } = this.#accepted.task
+    if (capture.artifacts.length === 0 && (await isEmpty(plan.slot.output)))
+      return { artifacts: [], skipped: [] }
+    if (capture.changes === 'none' && capture.artifacts.length > 0)
+      await plan.delivery.collect('repo', signal)
+    const target = join(this.#folder, FILES)
+    const { files, skipped } = await this.#options.collectArtifacts({
+      plan,
+      globs: capture.artifacts,
+      target,
+      maxBytes: limits.outputBytes,
+      secrets: secretsOf(this.#accepted),
+      signal,
+    })
+    const artifacts = files.map(({ name, ...file }) => ({
+      ...file,
+      uri: pathToFileURL(join(target, name)).href,
+    }))
+    return { artifacts, skipped }
+  }
+
   #steps(exit: Exit): StepResult[] {
     const marks = new Map(exit.marks.steps.map(step => [step.index, step]))
     const { run, environment } = this.#accepted.task
@@ -161,4 +196,9 @@ export class Capture {
       return { name, exitCode: mark?.exitCode ?? null, durationMs: mark?.durationMs ?? null }
     })
   }
+}
+
+/** Whether a task left nothing in its output, but for its result. */
+async function isEmpty(output: string): Promise<boolean> {
+  return (await readdir(output)).every(name => name === 'result.json')
 }

@@ -15,10 +15,10 @@ import { renderGate, renderSecrets, SECRETS_FILE } from './gate.js'
 import type { Images, ReadyImage } from './images/images.js'
 import type { Verification } from './images/verification.js'
 import type { Networks, TaskNetwork } from './network/networks.js'
+import { refuseProfile } from './profiles.js'
 import type { RunningContainer } from './running-container.js'
 import { newBorder } from './step-borders.js'
 import { Supervisor } from './supervise.js'
-import { refuseUnsupported } from './unsupported.js'
 
 export interface ExecutionOptions {
   readonly engine: ContainerEngine
@@ -52,7 +52,7 @@ export class Execution {
 
   /** @throws TaskFailure for what can't be run as the task says, before anything is made for it */
   check(accepted: AcceptedTask): void {
-    refuseUnsupported(accepted, this.#options)
+    refuseProfile(accepted.task.environment, this.#options)
     this.#options.networks.check(accepted.task)
     this.#options.images.check(accepted.task.environment.image)
   }

@@ -28,6 +28,8 @@ const outputs = (
   changes: null,
   made: null,
   output: { value: null, failure: null },
+  artifacts: [],
+  skipped: [],
   overLogCeiling: false,
   disk: UNSEEN_DISK,
   ...more,

@@ -99,8 +99,8 @@ export function buildResult(options: {
     base: reached.base && { url: reached.base.url, ref: reached.base.ref, commit: reached.base.commit },
     changes: outputs?.changes ?? null,
     output: outputs?.output.value ?? null,
-    artifacts: [],
-    skipped: [...reached.leftOut],
+    artifacts: [...(outputs?.artifacts ?? [])],
+    skipped: [...reached.leftOut, ...(outputs?.skipped ?? [])],
     logs: outputs?.logs ?? null,
     usage: {
       wallMs: timings.runMs,

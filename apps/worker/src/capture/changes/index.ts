@@ -3,6 +3,7 @@ import { join } from 'node:path'
 import { TaskFailure } from '@agirunner/contracts'
 import { ChildPool } from '../../workspace/children/pool.js'
 import type { WorkspacePlan } from '../../workspace/plan.js'
+import type { ArtifactsJob, Collected } from '../artifacts/collect.js'
 import type { CapturedChanges, ChangesJob } from './job.js'
 import type { KeepJob, KeptCommits } from './keep-commits.js'
 import type { CommitRequest } from './make-commit.js'
@@ -28,6 +29,11 @@ export interface KeepOptions extends Omit<KeepJob, 'layers' | 'view' | 'slotRoot
   readonly signal: AbortSignal
 }
 
+export interface ArtifactsOptions extends Pick<ArtifactsJob, 'globs' | 'target' | 'maxBytes' | 'secrets'> {
+  readonly plan: WorkspacePlan
+  readonly signal: AbortSignal
+}
+
 /** Reads the changes of workspaces. */
 export interface ChangesCapture {
   /**
@@ -43,6 +49,12 @@ export interface ChangesCapture {
    * @throws TaskFailure `push.rejected` when they can't be kept; the signal's reason when that aborted
    */
   keepCommits(options: KeepOptions): Promise<KeptCommits>
+  /**
+   * Copies what a task left to be kept. The repository and the output must have been collected.
+   *
+   * @throws TaskFailure `capture.failed`; the signal's reason when that aborted
+   */
+  artifacts(options: ArtifactsOptions): Promise<Collected>
   close(): Promise<void>
 }
 
@@ -91,6 +103,13 @@ export function createChangesCapture(options: ChangesCaptureOptions = {}): Chang
       return await pool.run<KeptCommits>('keep', job, { signal, deadlineMs }).catch((error: unknown) => {
         throw asUnkept(error)
       })
+    },
+    artifacts: async ({ plan, signal, ...options }) => {
+      const { layers, slot } = plan
+      const view = await viewOf(plan)
+      const { output, context, root: slotRoot } = slot
+      const job: ArtifactsJob = { ...options, layers, view, slotRoot, output, context }
+      return await pool.run<Collected>('artifacts', job, { signal, deadlineMs })
     },
     close: () => pool.close(),
   }

@@ -7,10 +7,16 @@ export interface ToldSecret {
   readonly base64: string
 }
 
+/** Knows these secrets; null where there are none. */
+export function toldRedactor(secrets: readonly ToldSecret[]): Redactor | null {
+  if (secrets.length === 0) return null
+  return Redactor.of(
+    secrets.map(({ name, base64 }) => ({ name, value: new Secret(Buffer.from(base64, 'base64')) })),
+  )
+}
+
 /** Tells whether bytes hold one of these secrets, in any form. */
 export function secretSearch(secrets: readonly ToldSecret[]): (bytes: Buffer) => boolean {
-  if (secrets.length === 0) return () => false
-  const told = secrets.map(({ name, base64 }) => ({ name, value: new Secret(Buffer.from(base64, 'base64')) }))
-  const redactor = Redactor.of(told)
-  return bytes => redactor.finds().push(bytes)
+  const redactor = toldRedactor(secrets)
+  return bytes => redactor?.finds().push(bytes) ?? false
 }

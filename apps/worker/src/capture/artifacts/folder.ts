@@ -1,6 +1,6 @@
 import { mkdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { AcceptedTask } from '../intake/accepted-task.js'
+import type { AcceptedTask } from '../../intake/accepted-task.js'
 
 /**
  * The folder for what one attempt leaves behind, `$AGIRUNNER_DATA/artifacts/<tenant>/<task>/<fence>`: a stale attempt
