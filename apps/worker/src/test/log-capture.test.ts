@@ -215,6 +215,16 @@ describe('secrets in a log', () => {
     }
     expect((await entries()).map(entry => entry.text).join('')).not.toMatch(/[a-z]{4}-/)
   })
+
+  it('take no byte more than the limit where they lie on it', async () => {
+    for (let before = 90; before <= 100; before += 1) {
+      const capture = await openCapture({ limitBytes: 100, redactor, file: join(folder, `log-${before}`) })
+      await writeFile(join(folder, 'slot/o'), `${'x'.repeat(before)}${secret}${'y'.repeat(200)}`)
+      await capture.finish()
+      const mask = '***'.slice(0, 100 - before)
+      expect((await readFile(join(folder, `log-${before}`))).toString()).toBe('x'.repeat(before) + mask)
+    }
+  })
 })
 
 describe('a log that another worker began', () => {
