@@ -16,7 +16,8 @@ beforeAll(async () => {
   world = await createWorld()
   worker = await world.startWorker({
     AGIRUNNER_CONCURRENCY: '3',
-    AGIRUNNER_SECRET_ENV: 'GIT_PASSWORD',
+    AGIRUNNER_SECRET_ENV: 'GIT_PASSWORD,GIT_PIN',
+    GIT_PIN: 'abcde',
     GIT_PASSWORD: SECRET,
   })
 })
@@ -229,5 +230,16 @@ describe('a secret of the task', () => {
     expect((await stat(fileURLToPath(result.logs?.uri ?? ''))).size).toBe(
       Buffer.byteLength(entries.map(({ text }) => text).join('')),
     )
+  }, 60_000)
+
+  it('is named in an event when it is too short to be masked, and leaves the log whole', async () => {
+    const credentials = { username: 'u', password: { secretRef: 'env:GIT_PIN' } }
+    const source = { type: 'git_remote' as const, url: world.repoUrl, credentials }
+    const taskId = await enqueue('echo abcdefgh', { workspace: { source } })
+    expect(textOf(await read(taskId))).toBe('abcdefgh\n')
+    const told: unknown[] = []
+    for await (const { type, data } of world.producer.events(taskId, { follow: true }))
+      if (type === 'phase.progress' && 'secretsTooShortToMask' in data) told.push(data)
+    expect(told).toEqual([{ secretsTooShortToMask: ['workspace.source.credentials'] }])
   }, 60_000)
 })

@@ -180,6 +180,23 @@ describe('the capture of a log', () => {
   })
 })
 
+describe('an entry that Redis refuses', () => {
+  it('is an error also when nobody waited for it, and nothing comes after the gap', async () => {
+    const key = redisNames(queue).log(taskId)
+    const stream = await LogStream.open(redis, redisNames(queue), { taskId, attempt: 1, fence: FENCE })
+    const bytes = Buffer.from('text')
+    const part = { stream: 'stdout' as const, step: null, offset: 0, length: bytes.length, bytes }
+    await redis.set(key, 'not a stream')
+    await stream.write([part])
+    // The same connection answers in order: the refusal is there now, and a stream could be written again.
+    await redis.del(key)
+    await redis.ping()
+    await expect(stream.write([part])).rejects.toThrow(/WRONGTYPE/)
+    await expect(stream.flush()).rejects.toThrow(/WRONGTYPE/)
+    expect(await entries()).toEqual([])
+  })
+})
+
 describe('secrets in a log', () => {
   const secret = 'correct-horse-battery-staple'
   const redactor = Redactor.of([{ name: 'S', value: new Secret(secret) }])
@@ -197,6 +214,16 @@ describe('secrets in a log', () => {
       expect(log.length).toBeGreaterThan(400)
     }
     expect((await entries()).map(entry => entry.text).join('')).not.toMatch(/[a-z]{4}-/)
+  })
+
+  it('take no byte more than the limit where they lie on it', async () => {
+    for (let before = 90; before <= 100; before += 1) {
+      const capture = await openCapture({ limitBytes: 100, redactor, file: join(folder, `log-${before}`) })
+      await writeFile(join(folder, 'slot/o'), `${'x'.repeat(before)}${secret}${'y'.repeat(200)}`)
+      await capture.finish()
+      const mask = '***'.slice(0, 100 - before)
+      expect((await readFile(join(folder, `log-${before}`))).toString()).toBe('x'.repeat(before) + mask)
+    }
   })
 })
 

@@ -65,13 +65,13 @@ export class LogPipe {
     return parts
   }
 
-  /** A mask that begins before has been told already, or was left out; one that ends after is told whole. */
+  /** A mask that begins before has been told already, or was left out; one that ends after takes no room beyond. */
   #within(piece: Redacted, until: number): Redacted | null {
     const end = piece.offset + piece.length
     if (end <= this.#from || piece.offset >= until) return null
     const skipped = Math.max(0, this.#from - piece.offset)
     if (piece.masked) {
-      const bytes = skipped > 0 ? NOTHING : piece.bytes
+      const bytes = skipped > 0 ? NOTHING : piece.bytes.subarray(0, until - piece.offset)
       return { ...piece, offset: piece.offset + skipped, length: piece.length - skipped, bytes }
     }
     const bytes = piece.bytes.subarray(skipped, until - piece.offset)
