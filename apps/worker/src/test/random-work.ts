@@ -240,14 +240,16 @@ async function put(repo: string, path: string, make: (at: string) => Promise<unk
 
 /** A file, or a folder with something in it, that is reached by folders alone. */
 async function plain(repo: string, path: string): Promise<string> {
+  const impossible = (code: string) => Object.assign(new Error(path), { code })
   let at = repo
   for (const part of path.split('/')) {
-    const names = await readdir(at)
-    if (!names.includes(part)) throw Object.assign(new Error(path), { code: 'ENOENT' })
+    // A link could lead out of the work tree.
+    if (!(await lstat(at)).isDirectory()) throw impossible('ENOTDIR')
+    if (!(await readdir(at)).includes(part)) throw impossible('ENOENT')
     at = join(at, part)
   }
   const stat = await lstat(at)
-  if (!stat.isFile() && !stat.isDirectory()) throw Object.assign(new Error(path), { code: 'EINVAL' })
+  if (!stat.isFile() && !stat.isDirectory()) throw impossible('EINVAL')
   return at
 }
 
