@@ -13,6 +13,9 @@ import { accept, QUIET, treeByGit, WorkspaceFixture } from './workspace-fixture.
 const SEED = Number(process.env.AGIRUNNER_TEST_SEED ?? 20_260_203)
 const RUNS = Number(process.env.AGIRUNNER_TEST_RUNS ?? 25)
 
+/** Of each strategy; on a machine that is busy there are fewer cases. */
+const MAX_MS = 60_000
+
 describe.each(STRATEGIES)('any change of any repository, %s', strategy => {
   let fixture: WorkspaceFixture
   let room: Workspaces
@@ -31,7 +34,10 @@ describe.each(STRATEGIES)('any change of any repository, %s', strategy => {
   })
 
   test('the patch, the commit and what git itself would take are one tree', async () => {
+    const until = performance.now() + MAX_MS
     const property = fc.asyncProperty(baseFiles, steps, async (files, work) => {
+      // A case that is under way is never given up: it would leave its workspace.
+      if (performance.now() > until) return
       names += 1
       const repository = await createRepository({ root: fixture.root, name: `r${names}`, files })
       const source = { url: `${fixture.server.url}/r${names}.git`, commit: repository.head }
@@ -64,6 +70,6 @@ describe.each(STRATEGIES)('any change of any repository, %s', strategy => {
         await plan.release()
       }
     })
-    await fc.assert(property, { seed: SEED, numRuns: RUNS, interruptAfterTimeLimit: 60_000, verbose: 1 })
+    await fc.assert(property, { seed: SEED, numRuns: RUNS, verbose: 1 })
   }, 240_000)
 })

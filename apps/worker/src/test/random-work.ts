@@ -100,7 +100,7 @@ export type Step =
   | { readonly do: 'write'; readonly path: string; readonly content: string | Uint8Array }
   | { readonly do: 'raw name'; readonly byte: number }
   | { readonly do: 'link'; readonly path: string; readonly target: string }
-  | { readonly do: 'remove' | 'mode' | 'fifo' | 'empty' | 'add by force'; readonly path: string }
+  | { readonly do: 'remove' | 'mode' | 'fifo' | 'empty' | 'add by force' | 'untrack'; readonly path: string }
   | { readonly do: 'move'; readonly path: string; readonly to: string }
   | { readonly do: 'commit' | 'stage' | 'detach' | 'back' | 'orphan' | 'gc' }
 
@@ -139,6 +139,7 @@ const step: fc.Arbitrary<Step> = fc.oneof(
         'fifo' as const,
         'empty' as const,
         'add by force' as const,
+        'untrack' as const,
       ),
       path,
     }),
@@ -194,6 +195,8 @@ async function doStep(repo: string, one: Step): Promise<void> {
       return await truncate(await plain(repo, one.path))
     case 'add by force':
       return void (await shellIn(repo, `git add -f -- ${quoted(one.path)}`))
+    case 'untrack':
+      return void (await shellIn(repo, `git rm -rq --cached -- ${quoted(one.path)}`))
     case 'move': {
       const from = await plain(repo, one.path)
       // Every file of a snapshot has one time: git would take a moved file of the same size for what was there.
@@ -237,14 +240,16 @@ async function put(repo: string, path: string, make: (at: string) => Promise<unk
 
 /** A file, or a folder with something in it, that is reached by folders alone. */
 async function plain(repo: string, path: string): Promise<string> {
+  const impossible = (code: string) => Object.assign(new Error(path), { code })
   let at = repo
   for (const part of path.split('/')) {
-    const names = await readdir(at)
-    if (!names.includes(part)) throw Object.assign(new Error(path), { code: 'ENOENT' })
+    // A link could lead out of the work tree.
+    if (!(await lstat(at)).isDirectory()) throw impossible('ENOTDIR')
+    if (!(await readdir(at)).includes(part)) throw impossible('ENOENT')
     at = join(at, part)
   }
   const stat = await lstat(at)
-  if (!stat.isFile() && !stat.isDirectory()) throw Object.assign(new Error(path), { code: 'EINVAL' })
+  if (!stat.isFile() && !stat.isDirectory()) throw impossible('EINVAL')
   return at
 }
 

@@ -111,6 +111,10 @@ const CASES: Readonly<Record<string, Change>> = {
   ),
   'rules changed': shell('echo "*.txt" >>.gitignore; echo 1 >new.txt; echo more >>a.txt'),
   'added by force': shell('mkdir ignored; echo 1 >ignored/f; echo 2 >ignored/g; git add -f ignored/f'),
+  'no more tracked, and ignored': shell(
+    'echo b.txt >>.gitignore; printf "/sub/\n/dir/\n" >>.gitignore; git rm -rq --cached b.txt dir sub/tracked.tmp a.txt; echo more >>dir/one.txt; git commit -qam "Stop tracking"',
+  ),
+  'no more tracked, and not ignored': shell('git rm -rq --cached b.txt dir; echo more >>dir/one.txt'),
   'excluded in .git/info': shell('echo secret.txt >>.git/info/exclude; echo 1 >secret.txt'),
   committed: shell(
     'git commit -qam "$(printf \'subject\\n\\nbody\')" --allow-empty; echo x >>a.txt; git commit -qam two; echo y >>b.txt',

@@ -10,13 +10,16 @@ import type { RepositoryLayers, WorkspacePlan } from '../../workspace/plan.js'
 import { type BaseTree, CommitTree, treeAfter } from './base-tree.js'
 import { readCommits } from './commits.js'
 import { FolderTree } from './folder-tree.js'
+import { forgetUntracked } from './forgotten.js'
 import { type CommitRequest, type MadeCommit, makeCommit } from './make-commit.js'
 import { type Contents, findRenames, writePatch } from './patch.js'
 import { Scan } from './scan.js'
 import { untouchedSince } from './scan-copy.js'
 import { scanOverlay } from './scan-overlay.js'
-import { readTracked } from './task-index.js'
+
+import { NO_INDEX, readIndex } from './task-index.js'
 import { secretSearch, type ToldSecret } from './told-secrets.js'
+
 import { treeOfPatch } from './verify.js'
 import { WorkTree } from './work-tree.js'
 
@@ -152,14 +155,16 @@ function commitsOf(job: ChangesJob, base: BaseTree, tree: WorkTree): ReturnType<
 }
 
 function scanAll({ layers, placed, slotRoot }: ChangesJob, base: BaseTree, tree: WorkTree): Scan {
-  const tracked = once(() => readTracked(tree))
+  const index = once(() => readIndex(tree))
   const isUntouched = layers.strategy === 'copy' ? untouchedSince(slotRoot, tree) : () => false
   const names = new Set(placed.map(path => Buffer.from(path).toString('latin1')))
   const pristine = new WorkTree(layers.lower)
+  const tracked = () => index() ?? NO_INDEX
   const scan = new Scan({ base, tree, pristine, placed: names, isUntouched, tracked })
   if (layers.strategy !== 'overlay_volume') scan.compareFolder('', base.root)
   else
     scanOverlay(scan, { upper: new WorkTree(layers.upper), lower: new WorkTree(layers.lower), merged: tree })
+  forgetUntracked(scan, base, { tree, pristine, index })
   return scan
 }
 

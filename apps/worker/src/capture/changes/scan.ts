@@ -97,6 +97,20 @@ export class Scan {
       this.#changed(file.path, file.entry, null)
   }
 
+  /** Takes files of the base for gone though they are there, and whatever was found of them before. */
+  forget(files: ReadonlyMap<string, Entry>): void {
+    const others = this.changes.splice(0).filter(change => !files.has(change.path))
+    for (const change of others) this.changes.push(change)
+    for (const [path, entry] of files) this.#changed(path, entry, null)
+  }
+
+  /** Whether the rules ignore a file that is reached by folders alone. */
+  ignores(path: string): boolean {
+    const parts = path.split('/')
+    for (const index of parts.keys()) this.enter(parts.slice(0, index).join('/'))
+    return this.#rules.ignores(path)
+  }
+
   #descend(path: string, base: string | null): void {
     if (base !== null) return this.compareFolder(path, base)
     if (this.#rules.ignores(`${path}/`) && !this.options.tracked().folders.has(path)) return

@@ -1,7 +1,8 @@
 import type { WorkTree } from './work-tree.js'
 
 const MAX_INDEX_BYTES = 512 * 2 ** 20
-const NOTHING: Tracked = { files: new Set(), folders: new Set(), oidOf: () => null }
+/** Tracks nothing. */
+export const NO_INDEX: Tracked = { files: new Set(), folders: new Set(), oidOf: () => null }
 
 export interface Tracked {
   readonly files: ReadonlySet<string>
@@ -16,14 +17,19 @@ export interface Tracked {
  * it is, a file that may hold anything: an index that makes no sense tracks nothing.
  */
 export function readTracked(tree: WorkTree): Tracked {
-  if (!tree.isReached('.git/index')) return NOTHING
+  return readIndex(tree) ?? NO_INDEX
+}
+
+/** The same; null for an index that is not there or makes no sense, which is something else than an empty one. */
+export function readIndex(tree: WorkTree): Tracked | null {
+  if (!tree.isReached('.git/index')) return null
   try {
     const data = tree.read('.git/index', MAX_INDEX_BYTES)
     const files = new Set<string>()
     for (const { path } of parseEntries(data)) files.add(path)
     return { files, folders: foldersOf(files), oidOf: lookup(data) }
   } catch {
-    return NOTHING
+    return null
   }
 }
 
@@ -44,7 +50,8 @@ function lookup(data: Buffer): Tracked['oidOf'] {
 /** The paths in an index of version 2, 3 or 4, and where their entries start. @throws RangeError where it is cut off */
 function* parseEntries(data: Buffer): Generator<{ path: string; start: number }> {
   const version = data.readUInt32BE(4)
-  if (data.toString('latin1', 0, 4) !== 'DIRC' || version < 2 || version > 4) return
+  if (data.toString('latin1', 0, 4) !== 'DIRC' || version < 2 || version > 4)
+    throw new RangeError('no index that is known')
   let at = 12
   let last = ''
   for (let count = data.readUInt32BE(8); count > 0; count -= 1) {
