@@ -57,22 +57,28 @@ export async function measureLogs(options: LogBenchOptions): Promise<LogReport> 
 
 async function measureReader(reader: LogReader): Promise<LogSample> {
   const neighbourMs = await firstOutputMs(reader)
-  const output = await reader.start(OUTPUT, FLOOD_SECONDS)
-  await output.first
-  const since = performance.now()
-  const mibps = () => OUTPUT_BYTES / 2 ** 20 / ((performance.now() - since) / 1000)
-  const storing = output.stored?.then(mibps)
-  const bytes = await output.read
-  if (bytes !== OUTPUT_BYTES) throw new Error(`${reader.name} read ${bytes} of ${OUTPUT_BYTES} bytes`)
-  const readMiBps = mibps()
-  const storedMiBps = (await storing) ?? null
-  await output.end()
+  const speed = await readOutput(reader)
   const flood = await reader.start(FLOOD, FLOOD_SECONDS)
   try {
     await flood.first
-    return { readMiBps, storedMiBps, neighbourMs, neighbourInFloodMs: await firstOutputMs(reader) }
+    return { ...speed, neighbourMs, neighbourInFloodMs: await firstOutputMs(reader) }
   } finally {
     await flood.end()
+  }
+}
+
+async function readOutput(reader: LogReader): Promise<Pick<LogSample, 'readMiBps' | 'storedMiBps'>> {
+  const output = await reader.start(OUTPUT, FLOOD_SECONDS)
+  try {
+    await output.first
+    const since = performance.now()
+    const mibps = () => OUTPUT_BYTES / 2 ** 20 / ((performance.now() - since) / 1000)
+    const storing = output.stored?.then(mibps)
+    const bytes = await output.read
+    if (bytes !== OUTPUT_BYTES) throw new Error(`${reader.name} read ${bytes} of ${OUTPUT_BYTES} bytes`)
+    return { readMiBps: mibps(), storedMiBps: (await storing) ?? null }
+  } finally {
+    await output.end()
   }
 }
 
