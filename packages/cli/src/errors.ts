@@ -57,7 +57,7 @@ export function explain(error: unknown): { message: string; exitCode: number } {
   if (error instanceof CliError) return { message: error.message, exitCode: error.exitCode }
   if (error instanceof SpecError) return { message: explainSpec(error), exitCode: EXIT.platform }
   const message = error instanceof Error ? error.message : String(error)
-  return { message, exitCode: patchCodeOf(error) ?? CODES[codeOf(error)] ?? EXIT.infrastructure }
+  return { message, exitCode: storedCodeOf(error) ?? CODES[codeOf(error)] ?? EXIT.infrastructure }
 }
 
 function explainSpec({ problems }: SpecError): string {
@@ -67,8 +67,8 @@ function explainSpec({ problems }: SpecError): string {
   return `the task can't be accepted; it has ${problems.length} problems, listed below; ${hint}${list}`
 }
 
-function patchCodeOf(error: unknown): number | null {
-  if (codeOf(error) !== 'patch.unavailable') return null
+function storedCodeOf(error: unknown): number | null {
+  if (!['patch.unavailable', 'artifact.unavailable'].includes(codeOf(error))) return null
   const { reason } = error as { reason: string }
   if (reason === 'unfinished') return EXIT.unfinished
   return reason === 'not_captured' ? EXIT.platform : EXIT.infrastructure

@@ -69,6 +69,32 @@ export class PatchUnavailableError extends ProducerError {
   }
 }
 
+/** Something that a task left can't be read. `reason` tells programs why. */
+export class ArtifactUnavailableError extends ProducerError {
+  readonly taskId: string
+  readonly path: string
+  readonly reason: PatchUnavailableError['reason']
+
+  constructor(
+    of: { taskId: string; path: string; reason: ArtifactUnavailableError['reason'] },
+    why: string,
+    hint: string,
+    cause?: unknown,
+  ) {
+    const { taskId, path, reason } = of
+    super(
+      'artifact.unavailable',
+      `artifact ${JSON.stringify(path)} of task ${taskId} can't be read; ${why}; ${hint}`,
+      {
+        cause,
+      },
+    )
+    this.taskId = taskId
+    this.path = path
+    this.reason = reason
+  }
+}
+
 /** A call on a producer that was closed. */
 export class ProducerClosedError extends ProducerError {
   constructor() {

@@ -1,5 +1,6 @@
 export type { Enqueued } from './enqueue.js'
 export {
+  ArtifactUnavailableError,
   PatchUnavailableError,
   ProducerClosedError,
   ProducerError,

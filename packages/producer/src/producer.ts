@@ -11,6 +11,7 @@ import {
   type WorkerRecord,
 } from '@agirunner/contracts'
 import type { RedisOptions } from 'ioredis'
+import { readArtifact } from './artifact.js'
 import { Connection } from './connection.js'
 import { type Enqueued, Enqueuer, replies } from './enqueue.js'
 import { UnknownTaskError } from './errors.js'
@@ -126,6 +127,17 @@ export interface Producer {
   patch(taskId: string): AsyncIterable<Buffer>
 
   /**
+   * The exact bytes of something that a task left, as it was captured.
+   *
+   * @param path as in the result's `artifacts`; also `changes.patch`, `changes.bundle` and `log`
+   * @throws (from the iteration) UnknownTaskError, or ArtifactUnavailableError when the task has not finished, left no such
+   *   thing, or it is not on this machine or is not what was captured
+   *
+   * @example await pipeline(producer.artifact('t-42', 'output/report.xml'), createWriteStream('report.xml'))
+   */
+  artifact(taskId: string, path: string): AsyncIterable<Buffer>
+
+  /**
    * The workers that are alive on the queue, as they last said of themselves.
    *
    * @example if ((await producer.workers()).length === 0) console.warn('nobody would run the task')
@@ -238,6 +250,10 @@ class RedisProducer implements Producer {
 
   async *patch(taskId: string): AsyncGenerator<Buffer> {
     yield* readPatch(taskId, await this.result(taskId))
+  }
+
+  async *artifact(taskId: string, path: string): AsyncGenerator<Buffer> {
+    yield* readArtifact(taskId, path, await this.result(taskId))
   }
 
   async workers(): Promise<WorkerRecord[]> {

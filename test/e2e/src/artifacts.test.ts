@@ -1,12 +1,15 @@
+import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { existsSync, readdirSync, readFileSync } from 'node:fs'
-import { dirname } from 'node:path'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import type { TaskInput, TaskResult } from '@agirunner/contracts'
 import type { TestWorker } from '@agirunner/test-kit'
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals'
 import { createWorld, newTaskId, type World } from './support.js'
 
+const COMMAND = fileURLToPath(new URL('../../../packages/cli/bin/agirunner.js', import.meta.url))
 const SECRET = 'a-secret-that-is-in-a-file'
 
 let world: World
@@ -87,6 +90,48 @@ describe.each(['overlay_volume', 'copy', 'archive'])('artifacts with strategy %s
     },
     60_000,
   )
+})
+
+describe('the command line', () => {
+  beforeAll(async () => {
+    await world.startWorker()
+  })
+
+  it('lists, prints and saves what a task left', async () => {
+    const script = String.raw`mkdir ../output/sub; echo one >../output/sub/a.txt; printf x >"$(printf '../output/\033[2J')"`
+    const taskId = await enqueue(script, [])
+    await world.producer.waitForResult(taskId)
+    const cli = (...args: string[]) =>
+      spawnSync(process.execPath, [COMMAND, 'artifacts', taskId, ...args], {
+        encoding: 'utf8',
+        env: { ...process.env, REDIS_URL: world.redis.url, AGIRUNNER_QUEUE: world.queue },
+      })
+    const listed = cli()
+    expect(listed.stdout).toMatch(/^SIZE +TYPE +PATH\n/)
+    expect(listed.stdout).toMatch(/^4B? +text\/plain +output\/sub\/a\.txt$/m)
+    expect(listed.stdout).toContain('"output/\\u001b[2J"')
+    expect(listed.stdout).not.toContain('\x1b')
+    expect(JSON.parse(cli('--json').stdout)).toHaveLength(2)
+    expect(cli('output/sub/a.txt').stdout).toBe('one\n')
+    expect(cli('output/none')).toMatchObject({ status: 2, stdout: '' })
+    const folder = mkdtempSync(join(tmpdir(), 'agirunner-out-'))
+    try {
+      expect(cli('--out', folder).status).toBe(0)
+      expect(readFileSync(join(folder, 'output/sub/a.txt'), 'utf8')).toBe('one\n')
+      const again = cli('--out', folder)
+      expect(again).toMatchObject({
+        status: 2,
+        stderr: expect.stringMatching(/it is there already; --force/),
+      })
+      // What is there is replaced and not written through.
+      rmSync(join(folder, 'output/sub/a.txt'))
+      symlinkSync('/dev/full', join(folder, 'output/sub/a.txt'))
+      expect(cli('output/sub/a.txt', '--out', folder, '--force').status).toBe(0)
+      expect(readFileSync(join(folder, 'output/sub/a.txt'), 'utf8')).toBe('one\n')
+    } finally {
+      rmSync(folder, { recursive: true })
+    }
+  }, 60_000)
 })
 
 describe('what a task may not leave', () => {

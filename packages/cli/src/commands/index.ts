@@ -23,6 +23,10 @@ export const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: 'ask for a task to be canceled',
     load: async () => (await import('./cancel.js')).cancel,
   },
+  artifacts: {
+    summary: 'list, print or save what a task left',
+    load: async () => (await import('./artifacts.js')).artifacts,
+  },
   patch: { summary: 'print the patch of a task', load: async () => (await import('./patch.js')).patch },
   ps: {
     summary: "list the runtime's containers on this machine",
