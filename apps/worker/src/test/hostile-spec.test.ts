@@ -186,7 +186,7 @@ function hostile(random: Random): unknown {
 
 const SLOT = '/data/slots/1'
 const plan = {
-  slot: { id: '1' },
+  slot: { id: '1', memory: `${SLOT}/memory` },
   readOnly: false,
   owner: { uid: 10_001, gid: 10_001 },
   delivery: {
