@@ -93,9 +93,11 @@ describe.each(['overlay_volume', 'copy', 'archive'])('artifacts with strategy %s
 })
 
 describe('the command line', () => {
+  let worker: TestWorker
   beforeAll(async () => {
-    await world.startWorker()
+    worker = await world.startWorker()
   })
+  afterAll(async () => await worker.stop())
 
   it('lists, prints and saves what a task left', async () => {
     const script = String.raw`mkdir ../output/sub; echo one >../output/sub/a.txt; printf x >"$(printf '../output/\033[2J')"`

@@ -3,7 +3,7 @@ import type { Redis } from 'ioredis'
 import type { LogPart } from './log-pipe.js'
 
 /** How much may wait for Redis before the reader has to; in bytes. */
-const PENDING_BYTES = 1024 * 1024
+const PENDING_BYTES = 512 * 1024
 
 /**
  * Writes an attempt's log to its Redis stream. Batches grow by themselves: one is on its way at a time, and what

@@ -8,8 +8,11 @@ export interface LogChunk {
   readonly bytes: Buffer
 }
 
-/** Small enough that a chunk keeps no other task waiting (1-2 ms); a quarter of it cost a third more time in all. */
-const READ_BYTES = 256 * 1024
+/**
+ * Small enough that a chunk keeps no other task waiting, and that a flood costs little memory: pieces of 256 KiB take a
+ * quarter less of the processor, and raised the worker by 64 MiB.
+ */
+const READ_BYTES = 64 * 1024
 /** Changes are told by the kernel; this is for where it can't (some network and virtual file systems). */
 const POLL_MS = 100
 
