@@ -1,6 +1,15 @@
 import { type EventType, type NewEvent, PHASES, type Phase, type Timings } from '@agirunner/contracts'
 import { monotonicMs } from './support/lifecycle.js'
 
+/** Where an attempt is, for a worker that goes on with it. */
+export interface SavedState {
+  readonly phase: Phase
+  /** When that phase began, in milliseconds of the machine's monotonic clock. */
+  readonly since: number
+  /** Of the phases before, in milliseconds. */
+  readonly durations: Readonly<Partial<Record<Phase, number>>>
+}
+
 /** Where an attempt's events go; it must not throw. */
 export type EmitEvent = (event: NewEvent) => void
 
@@ -17,13 +26,39 @@ export class AttemptState {
   #since = monotonicMs()
   #ran = false
 
-  constructor(options: { taskId: string; attempt: number; queuedMs: number; emit: EmitEvent }) {
+  /** Goes on where another worker was, which told everything up to here. */
+  static resume(
+    saved: SavedState,
+    options: { taskId: string; attempt: number; emit: EmitEvent },
+  ): AttemptState {
+    return new AttemptState({ ...options, queuedMs: saved.durations.queued ?? 0, saved })
+  }
+
+  constructor(options: {
+    taskId: string
+    attempt: number
+    queuedMs: number
+    emit: EmitEvent
+    saved?: SavedState
+  }) {
     this.taskId = options.taskId
     this.attempt = options.attempt
     this.#emit = options.emit
+    if (options.saved) {
+      const { phase, since, durations } = options.saved
+      for (const [name, ms] of Object.entries(durations)) this.#durations.set(name as Phase, ms)
+      this.#phase = phase
+      this.#since = since
+      this.#ran = PHASES.indexOf(phase) >= PHASES.indexOf('bootstrap')
+      return
+    }
     this.#durations.set('queued', options.queuedMs)
     if (options.attempt === 1) this.#event('phase.finished', { durationMs: options.queuedMs })
     this.#event('attempt.started', {})
+  }
+
+  save(): SavedState {
+    return { phase: this.#phase, since: this.#since, durations: Object.fromEntries(this.#durations) }
   }
 
   get phase(): Phase {

@@ -13,6 +13,7 @@ import {
 import { DelayedError, type Job, UnrecoverableError, WaitingError, Worker } from 'bullmq'
 import type { Redis } from 'ioredis'
 import { createChangesCapture } from './capture/changes/index.js'
+import { Adopter } from './adopt.js'
 import { Reaper } from './cleanup/reaper.js'
 import { sweepArtifacts } from './cleanup/retention.js'
 import type { Config } from './config.js'
@@ -94,7 +95,7 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
   const names = redisNames(config.queue)
   const redis = connectRedis(config.redisUrl, log)
   release.defer('redis', async () => redis.disconnect())
-  const owner: Owner = { worker: newWorkerId(), host: hostId(), stack: await stackOf(redis, names) }
+  const owner: Owner = { worker: newWorkerId(), host: hostId(), stack: await stackOf(redis, names), data: config.dataDir }
   const records = new TaskRecords(redis, names)
 
   const image = config.catalog.get(DEFAULT_IMAGE)?.image ?? ''
@@ -141,9 +142,18 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
     groups: grouping.groups,
     dataDir: config.dataDir,
     log,
-    hasHeartbeat: async id => (await redis.exists(names.worker(id))) === 1,
+    hasHeartbeat: async id => (await redis.exists(names.worker(id), names.adopted(id))) > 0,
   })
   const drained = new AbortController()
+  const adopter: Adopter = new Adopter({
+    consume: () => consumeOptions,
+    engine,
+    owner,
+    dataDir: config.dataDir,
+    redis,
+    names,
+    ended: () => reaper.reap(),
+  })
   const consumeOptions: ConsumeOptions = {
     rooms: {
       workspaces: workspaces.room,
@@ -177,6 +187,7 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
     limits: boundByMachine(config.limits, info.memoryBytes),
     worker: { id: owner.worker, host: owner.host },
     log,
+    adopted: taskId => adopter.running(taskId),
     drained: drained.signal,
   }
 
@@ -192,14 +203,22 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
   for (const capability of capabilities()) log.info('capability', { ...capability })
   const status = { running: new Set<string>(), draining: false }
   const describe = () => ({
-    ...workerRecord(config, owner, info, workspaces, status),
+    ...workerRecord(config, owner, info, workspaces, {
+      ...status,
+      running: new Set([...status.running, ...adopter.taskIds]),
+    }),
     capabilities: capabilities(),
   })
   const heartbeat = release.own(await startHeartbeat({ redis, names, log, describe }), 'heartbeat')
   await cancellations.start(names)
   every(EXPIRE_MS, release, log, () => expireWaiting(consumeOptions))
-  await reaper.reap()
-  every(REAP_MS, release, log, () => reaper.reap())
+  const tidy = async () => {
+    // First: what is not taken over is the reaper's.
+    if (!status.draining) await adopter.round()
+    await reaper.reap()
+  }
+  await tidy()
+  every(REAP_MS, release, log, tidy)
   every(SWEEP_MS, release, log, () => sweepArtifacts(config.dataDir, Date.now()))
   const worker = startConsuming(config, redis, consumeOptions, status, log)
   release.defer('consumer', () => worker.close(true))
@@ -220,6 +239,7 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
       void heartbeat.now().catch(() => undefined)
       const late = setTimeout(() => drained.abort(), config.drainMs)
       await worker.close()
+      await adopter.settled()
       clearTimeout(late)
       await release.all()
     },

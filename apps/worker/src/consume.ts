@@ -5,8 +5,9 @@ import {
   TaskFailure,
   type TaskJobData,
 } from '@agirunner/contracts'
-import { AttemptState } from './attempt-state.js'
+import { AttemptState, type EmitEvent } from './attempt-state.js'
 import { accept, isNewer, parseJob } from './intake/accept.js'
+import type { AcceptedTask } from './intake/accepted-task.js'
 import type { Cancellations } from './intake/cancellations.js'
 import { holdLease } from './intake/lease.js'
 import { holdToLimits } from './intake/limits.js'
@@ -18,7 +19,7 @@ import { redactAttempt, redactResult } from './report/redact.js'
 import { buildResult, identify, NOTHING_REACHED, type Reached } from './report/result.js'
 import { retryDelay } from './report/retry.js'
 import { cancelWaiting } from './report/waiting.js'
-import { type AttemptOutcome, type Rooms, runTask } from './run-task.js'
+import { type AttemptOutcome, type Begun as BegunContainer, type Rooms, runTask } from './run-task.js'
 import { sleep } from './support/lifecycle.js'
 import type { LimitPolicy } from './support/limit-policy.js'
 import type { Log } from './support/log.js'
@@ -32,6 +33,8 @@ export interface ConsumeOptions {
   readonly limits: LimitPolicy
   readonly worker: { readonly id: string; readonly host: string }
   readonly log: Log
+  /** What this worker has taken over of a task and not ended yet; settles when it has. */
+  readonly adopted: (taskId: string) => Promise<void> | null
   /** Aborts when the worker must give its tasks back. */
   readonly drained: AbortSignal
 }
@@ -55,6 +58,8 @@ type Settled = { readonly type: 'retry'; readonly delayMs: number } | Consumed
 export async function consume(jobId: string, data: TaskJobData, options: ConsumeOptions): Promise<Consumed> {
   if (isNewer(data)) return { type: 'newer' }
   for (;;) {
+    await options.adopted(jobId)
+    if (options.drained.aborted) return { type: 'requeue' }
     const startedAt = new Date().toISOString()
     const begun = await options.records.begin(jobId, options.worker.id, startedAt)
     if (begun.state === 'finished') return { type: 'elsewhere' }
@@ -96,6 +101,21 @@ interface Begun {
   readonly startedAt: string
 }
 
+/** An attempt that another worker, which died, has begun, and whose lease is this worker's now. */
+export interface AdoptedAttempt extends BegunContainer {
+  readonly data: TaskJobData
+  readonly accepted: AcceptedTask
+}
+
+/**
+ * Takes such an attempt to its end, without its job: whoever gets that meanwhile waits for the lease, and finds the result
+ * or begins the next attempt.
+ */
+export async function resumeAttempt(adopted: AdoptedAttempt, options: ConsumeOptions): Promise<void> {
+  const { taskId } = adopted.claim
+  await new Attempt(taskId, adopted.data, adopted.accepted, options, adopted).run()
+}
+
 async function attempt(
   taskId: string,
   data: TaskJobData,
@@ -115,22 +135,30 @@ class Attempt {
   readonly #events: EventWriter
   readonly #state: AttemptState
   readonly #abort = new AbortController()
+  readonly #adopted: AdoptedAttempt | null
   #task: Task | null = null
   /** Until the task is accepted, it knows no secrets but by their looks. */
   #redactor = Redactor.of([])
 
-  constructor(taskId: string, data: TaskJobData, begun: Begun, options: ConsumeOptions) {
+  constructor(
+    taskId: string,
+    data: TaskJobData,
+    begun: Begun,
+    options: ConsumeOptions,
+    adopted: AdoptedAttempt | null = null,
+  ) {
     this.#taskId = taskId
     this.#data = data
     this.#begun = begun
     this.#options = options
     this.#events = new EventWriter(options.records, { taskId, fence: begun.fence }, options.log)
-    this.#state = new AttemptState({
-      taskId,
-      attempt: begun.attempt,
-      queuedMs: Math.max(0, Date.parse(begun.startedAt) - Date.parse(data.createdAt)),
-      emit: event => this.#events.emit({ ...event, data: this.#redactor.json(event.data) }),
-    })
+    this.#adopted = adopted
+    const emit: EmitEvent = event => this.#events.emit({ ...event, data: this.#redactor.json(event.data) })
+    const { attempt } = begun
+    const queuedMs = Math.max(0, Date.parse(begun.startedAt) - Date.parse(data.createdAt))
+    this.#state = adopted
+      ? AttemptState.resume(adopted.claim.state, { taskId, attempt, emit })
+      : new AttemptState({ taskId, attempt, queuedMs, emit })
   }
 
   async run(): Promise<Settled> {
@@ -152,6 +180,7 @@ class Attempt {
   }
 
   async #work(): Promise<Settled> {
+    if (this.#adopted) return await this.#goOn(this.#adopted)
     const { records, rooms, secrets, limits } = this.#options
     const record = await records.read(this.#taskId)
     try {
@@ -172,6 +201,15 @@ class Attempt {
         this.#state.ran,
       )
     }
+  }
+
+  async #goOn(adopted: AdoptedAttempt): Promise<Settled> {
+    const { accepted, claim } = adopted
+    this.#task = accepted.task
+    this.#redactor = accepted.redactor
+    this.#state.progress({ adoptedFrom: claim.worker, adoptedBy: this.#options.worker.id })
+    const settle = (outcome: AttemptOutcome) => this.#settle(outcome, this.#state.ran)
+    return await runTask(this.#options.rooms, accepted, this.#state, this.#abort.signal, settle, adopted)
   }
 
   /** Writes down earlier attempts whose worker died; returns the last of them. */

@@ -2,6 +2,7 @@ import { TaskFailure } from '@agirunner/contracts'
 import type { AttemptState } from './attempt-state.js'
 import { Capture, type CapturedOutputs, type CaptureOptions } from './capture/capture.js'
 import { deliver, type PushOptions } from './capture/push.js'
+import type { Claim } from './execution/claim.js'
 import type { Execution } from './execution/execution.js'
 import type { Keeper } from './execution/keep.js'
 import type { Exit, RunningContainer } from './execution/running-container.js'
@@ -21,6 +22,13 @@ export interface Rooms {
   readonly leaked: ReportLeak
 }
 
+/** A container that a worker has started which is dead by now. */
+export interface Begun {
+  readonly claim: Claim
+  /** Whether it had not ended when it was taken over. */
+  readonly running: boolean
+}
+
 /** How an attempt ended: null for success; and what it reached until then. */
 export interface AttemptOutcome {
   readonly failure: TaskFailure | null
@@ -37,6 +45,7 @@ const CANCELED_CAPTURE_MS = 1000
  * One task from claim to report. `settle` gets the outcome while the container still stands, because the result must
  * not wait for the cleanup; what it returns is returned when everything is given back.
  *
+ * @param begun what a worker that died has begun; null to begin
  * @param signal aborts the attempt with a TaskFailure as its reason: a cancel is captured like any other end, anything
  * else ends the attempt at once
  */
@@ -46,17 +55,25 @@ export async function runTask<T>(
   state: AttemptState,
   signal: AbortSignal,
   settle: (outcome: AttemptOutcome) => Promise<T>,
+  begun: Begun | null = null,
 ): Promise<T> {
   const release = new ReleaseStack(rooms.leaked)
   let reached: Reached = NOTHING_REACHED
   try {
-    rooms.execution.check(accepted)
-    state.enter('workspace')
-    const plan = release.own(await prepare(rooms, accepted, state, signal), 'workspace')
+    const plan = release.own(
+      begun ? rooms.workspaces.adopt(begun.claim.plan) : await prepare(rooms, accepted, state, signal),
+      'workspace',
+    )
     reached = { ...reached, base: plan.base, layers: plan.layers, leftOut: plan.leftOut }
-    const container = release.own(await rooms.execution.start(accepted, plan, state, signal), 'container')
+    const container = release.own(
+      begun
+        ? await rooms.execution.adopt(accepted, plan, state, begun)
+        : await rooms.execution.start(accepted, plan, state, signal),
+      'container',
+    )
     reached = { ...reached, container }
-    const capture = await Capture.follow(rooms.capture, accepted, container, state)
+    const resume = begun !== null
+    const capture = await Capture.follow(rooms.capture, accepted, container, state, { resume })
     release.defer('log capture', () => capture.abandon())
     const exit = await exitOf(container, signal)
     const sealedOutputs = await sealed(capture, exit, signal)
@@ -73,6 +90,7 @@ export async function runTask<T>(
     })
     reached = { ...reached, outputs }
     const settled = await settle(await ended({ failure, reached }, state))
+    await capture.settled()
     if (await rooms.keeper.keep(accepted, container, failure)) release.disown()
     return settled
   } catch (error) {
@@ -85,6 +103,8 @@ export async function runTask<T>(
 }
 
 async function prepare(rooms: Rooms, accepted: AcceptedTask, state: AttemptState, signal: AbortSignal) {
+  rooms.execution.check(accepted)
+  state.enter('workspace')
   return await withDeadline(
     {
       ms: WORKSPACE_MS,

@@ -56,6 +56,8 @@ export interface RedisNames {
   readonly workers: string
   /** String: a worker's WorkerRecord; expires when it stops renewing it. */
   readonly worker: (workerId: string) => string
+  /** String: the id of the worker that goes on with what that one, which died, has begun; expires like a heartbeat. */
+  readonly adopted: (workerId: string) => string
 }
 
 export function redisNames(queue: string): RedisNames {
@@ -75,6 +77,7 @@ export function redisNames(queue: string): RedisNames {
     doneChannel: `${base}:done`,
     workers: `${base}:workers`,
     worker: workerId => `${base}:worker:${workerId}`,
+    adopted: workerId => `${base}:adopted:${workerId}`,
   }
 }
 

@@ -9,7 +9,7 @@ import type { DiskRecord } from '../execution/disk-watch.js'
 import type { Exit, RunningContainer } from '../execution/running-container.js'
 import type { AcceptedTask } from '../intake/accepted-task.js'
 import type { WorkspacePlan } from '../workspace/plan.js'
-import { artifactFolder } from './artifacts/folder.js'
+import { artifactFolder, resumeFolder } from './artifacts/folder.js'
 import type { CapturedChanges, ChangesCapture, CommitRequest, MadeCommit } from './changes/index.js'
 import { commitRequest, secretsOf, withCommit } from './commit.js'
 import { LogCapture } from './log/log-capture.js'
@@ -54,6 +54,7 @@ export interface CaptureOptions {
 const NO_CHANGES = { changes: null, made: null }
 /** Below an attempt's folder. */
 const FILES = 'files'
+const LOG = 'log'
 
 /** One attempt's capture: follows the log from the start, reads the rest at the end. */
 export class Capture {
@@ -64,19 +65,24 @@ export class Capture {
   readonly #folder: string
   readonly #log: LogCapture
 
+  /** @param resume whether another worker has followed it before */
   static async follow(
     options: CaptureOptions,
     accepted: AcceptedTask,
     container: RunningContainer,
     state: AttemptState,
+    { resume }: { resume: boolean },
   ): Promise<Capture> {
-    const folder = await artifactFolder(options.dataDir, accepted)
+    const folder = resume
+      ? await resumeFolder(options.dataDir, accepted, [LOG, `${LOG}.index`])
+      : await artifactFolder(options.dataDir, accepted)
     const { task } = accepted
     const stream = await LogStream.open(options.redis, options.names, { ...accepted, taskId: task.taskId })
     const log = await LogCapture.open({
       folder: container.plan.slot.log,
-      file: join(folder, 'log'),
+      file: join(folder, LOG),
       stream,
+      resume,
       redactor: accepted.redactor,
       steps: commandNames(task),
       limitBytes: task.limits.logBytes,
@@ -137,6 +143,11 @@ export class Capture {
   /** Stops following, for an attempt that will not be reported. */
   async abandon(): Promise<void> {
     await this.#log.abandon()
+  }
+
+  /** The result is written: nobody goes on with this any more. */
+  async settled(): Promise<void> {
+    await this.#log.settled()
   }
 
   async #changes(

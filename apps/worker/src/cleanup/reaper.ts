@@ -1,11 +1,13 @@
-import { readdir, readFile, rm } from 'node:fs/promises'
+import { readdirSync } from 'node:fs'
+import { readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { TaskGroups } from '../engine/cgroup/task-groups.js'
 import type { ContainerEngine } from '../engine/engine.js'
 import { keptUntil, LABELS, type Owner } from '../engine/labels.js'
+import { readClaim } from '../execution/claim.js'
 import { isAlive } from '../support/identity.js'
 import { type Log, messageOf } from '../support/log.js'
-import { reapDisk, reapDisks, reapMemory } from '../workspace/index.js'
+import { readOwner, reapDisk, reapDisks, reapMemory } from '../workspace/index.js'
 
 export interface ReaperOptions {
   readonly engine: ContainerEngine
@@ -17,6 +19,10 @@ export interface ReaperOptions {
   /** Whether a worker of our stack still renews its heartbeat. */
   readonly hasHeartbeat: (workerId: string) => Promise<boolean>
 }
+
+/** How long a worker with another data folder may take to come back, in milliseconds. */
+const ADOPTION_MS = 60_000
+const SLOT = /^[0-9a-f-]{36}$/
 
 type Labels = Readonly<Record<string, string>>
 
@@ -30,6 +36,9 @@ export class Reaper {
   /** Slots whose container outlasts its task: whether it still may. What belongs to one has no other owner. */
   readonly #kept = new Map<string, boolean>()
   readonly #takenOver = new Set<string>()
+  #round: Promise<number> = Promise.resolve(0)
+  /** Slots below other data folders whose worker is dead, and since when that is known, in Unix milliseconds. */
+  readonly #orphaned = new Map<string, number>()
   /** What had been taken over when the round began: of these, and no later ones, it knows whether they are kept. */
   #known: ReadonlySet<string> = new Set()
 
@@ -42,14 +51,22 @@ export class Reaper {
     this.#takenOver.add(slot)
   }
 
-  /** One round. @returns how many things were removed; what fails is logged and left for the next round */
-  async reap(): Promise<number> {
+  /** One round, after those under way. @returns how many things were removed; what fails is logged and left for the next */
+  reap(): Promise<number> {
+    const next = this.#round.then(() => this.#reap())
+    this.#round = next.catch(() => 0)
+    return next
+  }
+
+  async #reap(): Promise<number> {
     const containers = await this.#reapContainers()
     const volumes = await this.#reapVolumes()
     const networks = await this.#reapNetworks()
     const slots = await this.#reapSlots()
-    await this.#try(() => reapDisks(this.#options.dataDir, isAlive))
-    const groups = (await this.#options.groups?.reap()) ?? 0
+    const left = this.#slotsThere()
+    const disks = left.flatMap(slot => readOwner(join(this.#options.dataDir, 'slots', slot))?.disk ?? [])
+    await this.#try(() => reapDisks(this.#options.dataDir, isAlive, disks))
+    const groups = (await this.#options.groups?.reap(slot => left.includes(slot))) ?? 0
     const total = containers + volumes + networks + slots + groups
     if (total > 0) {
       const reaped = { containers, volumes, networks, slots, groups }
@@ -99,10 +116,10 @@ export class Reaper {
     const names = await readdir(root).catch(() => [])
     let removed = 0
     for (const name of names) {
-      const owner = await readOwner(join(root, name))
+      const owner = readOwner(join(root, name))
       // A slot without an owner yet is being made.
       if (owner === null || owner.host !== this.#options.owner.host) continue
-      if (this.#outlasts(name) ?? isAlive(owner.worker)) continue
+      if (this.#outlasts(name) ?? (isAlive(owner.worker) || readClaim(join(root, name)) !== null)) continue
       removed += await this.#try(async () => {
         await reapMemory(join(root, name))
         if (owner.disk) await reapDisk(owner.disk)
@@ -122,9 +139,35 @@ export class Reaper {
     const worker = labels[LABELS.worker] ?? ''
     const outlasts = this.#outlasts(labels[LABELS.slot] ?? '')
     if (outlasts !== undefined) return outlasts
-    if (labels[LABELS.host] === this.#options.owner.host) return isAlive(worker)
+    if (labels[LABELS.host] === this.#options.owner.host) return isAlive(worker) || this.#isTakenOver(labels)
     if (labels[LABELS.stack] !== this.#options.owner.stack) return true
     return await this.#options.hasHeartbeat(worker)
+  }
+
+  /**
+   * Whether somebody has taken over what a dead worker of this machine left, or still may: with the same data folder that
+   * was decided before this round, unless Redis is away; elsewhere it gets a while.
+   */
+  #isTakenOver(labels: Labels): boolean {
+    const { dataDir } = this.#options
+    const [data, slot] = [labels[LABELS.data], labels[LABELS.slot]]
+    if (!data || !slot || !SLOT.test(slot)) return false
+    const root = join(data, 'slots', slot)
+    const owner = readOwner(root)
+    if (owner !== null && isAlive(owner.worker)) return true
+    if (readClaim(root) === null) return false
+    if (data === dataDir) return true
+    const since = this.#orphaned.get(slot) ?? Date.now()
+    this.#orphaned.set(slot, since)
+    return Date.now() - since < ADOPTION_MS
+  }
+
+  #slotsThere(): string[] {
+    try {
+      return readdirSync(join(this.#options.dataDir, 'slots'))
+    } catch {
+      return []
+    }
   }
 
   async #try(remove: () => Promise<unknown>): Promise<number> {
@@ -138,17 +181,3 @@ export class Reaper {
   }
 }
 
-interface SlotOwner {
-  readonly worker: string
-  readonly host: string
-  /** The folder of the slot's disk; null or absent where it has none. */
-  readonly disk?: string | null
-}
-
-async function readOwner(slot: string): Promise<SlotOwner | null> {
-  try {
-    return JSON.parse(await readFile(join(slot, 'owner.json'), 'utf8')) as SlotOwner
-  } catch {
-    return null
-  }
-}

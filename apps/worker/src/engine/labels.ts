@@ -10,6 +10,7 @@ export const LABELS = {
   slot: 'agirunner.slot',
   image: 'agirunner.image',
   stack: 'agirunner.stack',
+  data: 'agirunner.data',
 } as const
 
 export type Kind = 'task' | 'parked' | 'helper'
@@ -19,6 +20,8 @@ export interface Owner {
   readonly worker: string
   readonly host: string
   readonly stack: string
+  /** The worker's data folder: there a reaper of whatever stack finds who has taken over what a dead worker left. */
+  readonly data?: string
 }
 
 export function labelsOf(owner: Owner, kind: Kind, slot: string, image = ''): Record<string, string> {
@@ -27,6 +30,7 @@ export function labelsOf(owner: Owner, kind: Kind, slot: string, image = ''): Re
     [LABELS.worker]: owner.worker,
     [LABELS.host]: owner.host,
     [LABELS.stack]: owner.stack,
+    [LABELS.data]: owner.data ?? '',
     [LABELS.kind]: kind,
     [LABELS.slot]: slot,
     [LABELS.image]: image,

@@ -33,6 +33,17 @@ export class Accounting {
     return new Accounting(engine, task, group)
   }
 
+  /** Of a container that another worker made, by its id. */
+  static adopt(
+    engine: ContainerEngine,
+    groups: TaskGroups | null,
+    task: AcceptedTask['task'],
+    made: { readonly slot: string; readonly worker: string },
+  ): Accounting {
+    const group = groups?.open(made.slot, made.worker, task.environment.resources) ?? null
+    return new Accounting(engine, task, group)
+  }
+
   private constructor(engine: ContainerEngine, task: AcceptedTask['task'], group: TaskGroup | null) {
     this.#engine = engine
     this.#task = task

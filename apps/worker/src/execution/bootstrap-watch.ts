@@ -14,6 +14,14 @@ export interface Bootstrap {
   readonly deadlineMs: number
 }
 
+/** A container that has run before anybody of this process watched it. */
+export interface Adopted {
+  /** When the time that counts began, on the monotonic clock. */
+  readonly since: number
+  /** Whether it still ran when it was taken over: time that is up by now is no cause of an end that came before. */
+  readonly running: boolean
+}
+
 export interface TaskClockOptions {
   /** What the task's own commands may take. */
   readonly timeoutMs: number
@@ -21,6 +29,8 @@ export interface TaskClockOptions {
   readonly bootstrap: Bootstrap | null
   /** The slot's log folder. */
   readonly marksFolder: string
+  /** Of a container that another worker started; null for one that starts now. */
+  readonly adopted?: Adopted | null
   readonly onLate: () => void
   /** The task's first command has begun; called once, and not where there is no bootstrap. */
   readonly onTask: () => void
@@ -36,7 +46,7 @@ export class TaskClock {
   readonly #watcher: FSWatcher | null
   readonly #poll: NodeJS.Timeout | undefined
   #during: 'bootstrap' | 'run'
-  #since = monotonicMs()
+  #since: number
   #timer: NodeJS.Timeout
   #looking = false
   #stopped = false
@@ -44,7 +54,8 @@ export class TaskClock {
   constructor(options: TaskClockOptions) {
     this.#options = options
     this.#during = options.bootstrap === null ? 'run' : 'bootstrap'
-    this.#timer = this.#arm()
+    this.#since = options.adopted?.since ?? monotonicMs()
+    this.#timer = options.adopted?.running === false ? setTimeout(() => undefined) : this.#arm()
     this.#watcher = options.bootstrap === null ? null : watchFile(join(options.marksFolder, 's'), this.#look)
     if (options.bootstrap !== null) this.#poll = setInterval(this.#look, POLL_MS)
   }
@@ -54,9 +65,15 @@ export class TaskClock {
     return this.#during
   }
 
-  /** Whether that time is up; a timer may fire a moment late. */
-  get isLate(): boolean {
-    return monotonicMs() - this.#since >= this.#limitMs
+  /**
+   * Whether that time was up at the container's end; a timer may fire a moment late.
+   *
+   * @param endedAt by the engine, in Unix milliseconds
+   */
+  wasLate(endedAt: number): boolean {
+    const { adopted } = this.#options
+    const ago = adopted && endedAt > 0 ? Math.max(0, Date.now() - endedAt) : 0
+    return monotonicMs() - ago - this.#since >= this.#limitMs
   }
 
   /** Stops counting. @returns whose time it was in the end, after a last look at the marks */
@@ -75,7 +92,8 @@ export class TaskClock {
   }
 
   #arm(): NodeJS.Timeout {
-    return setTimeout(this.#options.onLate, Math.min(this.#limitMs, MAX_TIMER_MS))
+    const leftMs = this.#since + this.#limitMs - monotonicMs()
+    return setTimeout(this.#options.onLate, Math.min(Math.max(0, leftMs), MAX_TIMER_MS))
   }
 
   readonly #look = (): void => {

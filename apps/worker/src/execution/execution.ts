@@ -7,8 +7,11 @@ import type { ContainerEngine, EngineInfo } from '../engine/engine.js'
 import { LABELS, type Owner } from '../engine/labels.js'
 import type { AcceptedTask } from '../intake/accepted-task.js'
 import type { WorkspacePlan } from '../workspace/plan.js'
+import { savePlan } from '../workspace/saved-plan.js'
 import { Accounting } from './accounting.js'
+import type { Adopted } from './bootstrap-watch.js'
 import { AttachedLog } from './attached-log.js'
+import { type Claim, writeClaim } from './claim.js'
 import { containerSpec, secretVariables, taskEnvironment } from './container-spec.js'
 import { DiskWatch } from './disk-watch.js'
 import { renderGate, renderSecrets, SECRETS_FILE } from './gate.js'
@@ -109,10 +112,13 @@ export class Execution {
       await accounting.release()
       throw error
     })
+    const made = { id, name: spec.name, image: image.reference, digest: image.digest }
+    const claim = () => this.#claim(accepted, plan, network, made, state)
     let log: AttachedLog | null = null
     try {
       signal.throwIfAborted()
       state.enter('start')
+      claim()
       if (border !== null) log = await AttachedLog.open({ engine, id, folder: plan.slot.log, border })
       await this.#options.beforeRun(accepted)
       signal.throwIfAborted()
@@ -125,8 +131,71 @@ export class Execution {
       throw error
     }
     state.enter(accepted.task.environment.bootstrap.length > 0 ? 'bootstrap' : 'run')
-    const made = { id, name: spec.name, image: image.reference, digest: image.digest }
-    return this.#supervise(accepted, plan, log, network, accounting, made, state)
+    claim()
+    return this.#supervise({ accepted, plan, log, network, accounting, made, state, claim, adopted: null })
+  }
+
+  /**
+   * Goes on with a container that another worker started.
+   *
+   * @param running whether it had not ended yet
+   * @throws TaskFailure `environment.unsupported`, `container.create_failed`; then the container is removed
+   */
+  async adopt(
+    accepted: AcceptedTask,
+    plan: WorkspacePlan,
+    state: AttemptState,
+    { claim, running }: { readonly claim: Claim; readonly running: boolean },
+  ): Promise<RunningContainer> {
+    const { engine, groups, networks } = this.#options
+    const { container: made, worker } = claim
+    const onDenied = (place: { host: string; port: number }) => state.egressDenied(place)
+    const network = await networks.adopt(accepted.task, claim.network, onDenied).catch(async error => {
+      await engine.remove(made.id)
+      throw error
+    })
+    const accounting = Accounting.adopt(engine, groups, accepted.task, { slot: plan.slot.id, worker })
+    // The worker died between the start and the mark of it.
+    if (!state.ran) state.enter(accepted.task.environment.bootstrap.length > 0 ? 'bootstrap' : 'run')
+    const again = () => writeClaim(plan.slot.root, { ...claim, state: state.save() })
+    const adopted = { since: state.save().since, running }
+    return this.#supervise({
+      accepted,
+      plan,
+      log: null,
+      network,
+      accounting,
+      made,
+      state,
+      claim: again,
+      adopted,
+    })
+  }
+
+  /** Notes what another worker needs to go on with the container, where it can. */
+  #claim(
+    { task, attempt, fence, startedAt }: AcceptedTask,
+    plan: WorkspacePlan,
+    { saved: network }: TaskNetwork,
+    container: Claim['container'],
+    state: AttemptState,
+  ): void {
+    const saved = savePlan(plan)
+    if (saved === null) return
+    const { worker } = this.#options.owner
+    const { taskId } = task
+    writeClaim(plan.slot.root, {
+      version: 1,
+      worker,
+      taskId,
+      attempt,
+      fence,
+      startedAt,
+      container,
+      plan: saved,
+      network,
+      state: state.save(),
+    })
   }
 
   /** The image on the engine's machine, and what the task needs of it known to be in it. */
@@ -184,15 +253,7 @@ export class Execution {
     return known.find(container => container.name === name)
   }
 
-  #supervise(
-    accepted: AcceptedTask,
-    plan: WorkspacePlan,
-    log: AttachedLog | null,
-    network: TaskNetwork,
-    accounting: Accounting,
-    made: { id: string; name: string; image: string; digest: string },
-    state: AttemptState,
-  ): RunningContainer {
+  #supervise({ accepted, plan, log, network, accounting, made, state, claim, adopted }: Started): RunningContainer {
     const { engine, bootstrapMs } = this.#options
     const { timeout, grace } = accepted.task.limits
     const { length: commands } = accepted.task.environment.bootstrap
@@ -202,8 +263,12 @@ export class Execution {
       timeoutMs: timeout * 1000,
       graceMs: grace * 1000,
       marksFolder: plan.slot.log,
-      bootstrap: commands > 0 ? { commands, deadlineMs: bootstrapMs } : null,
-      onTask: () => state.reach('run'),
+      bootstrap: state.phase === 'bootstrap' ? { commands, deadlineMs: bootstrapMs } : null,
+      adopted,
+      onTask: () => {
+        state.reach('run')
+        claim()
+      },
       settle: async () => {
         await log?.finish()
         await plan.delivery.collectMarks(new AbortController().signal)
@@ -249,6 +314,20 @@ export class Execution {
       },
     }
   }
+}
+
+/** A container that runs, and what belongs to it. */
+interface Started {
+  readonly accepted: AcceptedTask
+  readonly plan: WorkspacePlan
+  readonly log: AttachedLog | null
+  readonly network: TaskNetwork
+  readonly accounting: Accounting
+  readonly made: Claim['container']
+  readonly state: AttemptState
+  /** Notes again where the attempt is. */
+  readonly claim: () => void
+  readonly adopted: Adopted | null
 }
 
 /** An engine that gave no answer may have started it. */

@@ -1,7 +1,7 @@
 import { constants } from 'node:os'
 import type { ContainerEngine, ContainerExit } from '../engine/engine.js'
 import { sleep } from '../support/lifecycle.js'
-import { type Bootstrap, TaskClock } from './bootstrap-watch.js'
+import { type Adopted, type Bootstrap, TaskClock } from './bootstrap-watch.js'
 import type { Limit } from './limit.js'
 import { readMarks } from './marks.js'
 import type { Exit, StopCause } from './running-container.js'
@@ -32,6 +32,8 @@ export class Supervisor {
     timeoutMs: number
     graceMs: number
     marksFolder: string
+    /** Of a container that another worker started; null for one that starts now. */
+    adopted?: Adopted | null
     /** What comes before the task's own time; null when nothing does. */
     bootstrap?: Bootstrap | null
     /** The bootstrap has ended, and the task's first command has begun. */
@@ -43,10 +45,10 @@ export class Supervisor {
     this.#id = options.id
     this.#graceMs = options.graceMs
     this.#settle = options.settle ?? (() => Promise.resolve())
-    const { bootstrap = null, onTask = () => undefined, timeoutMs, marksFolder } = options
+    const { bootstrap = null, onTask = () => undefined, timeoutMs, marksFolder, adopted = null } = options
     const onLate = () => this.stop('deadline')
-    this.#clock = new TaskClock({ timeoutMs, bootstrap, marksFolder, onLate, onTask })
-    this.exit = this.#watch(marksFolder)
+    this.#clock = new TaskClock({ timeoutMs, bootstrap, marksFolder, onLate, onTask, adopted })
+    this.exit = this.#watch(marksFolder, adopted !== null)
     // Whoever waits for the exit sees its rejection; a worker must not die of one that nobody awaits any more.
     this.exit.catch(() => undefined)
   }
@@ -61,11 +63,11 @@ export class Supervisor {
     if (first) void this.#terminate()
   }
 
-  async #watch(marksFolder: string): Promise<Exit> {
+  async #watch(marksFolder: string, unwatched: boolean): Promise<Exit> {
     try {
       const never = new AbortController()
-      const ended = await this.#engine.exit(this.#id, never.signal)
-      const late = this.#clock.isLate
+      const ended = await this.#engine.exit(this.#id, never.signal, { unwatched })
+      const late = this.#clock.wasLate(Date.parse(ended.finishedAt))
       // From here on nothing is sent to the container, nor does anything change why it ended.
       this.#ended.abort()
       await this.#settle()

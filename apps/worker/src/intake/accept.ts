@@ -49,12 +49,14 @@ function checkVariable(name: string, secret: Secret): void {
 /**
  * Makes an attempt ready to run: secrets read, waiting time checked.
  *
+ * @param alsoKnown what is to be masked besides the task's secrets of now
  * @throws TaskFailure `task.expired`, `spec.forbidden`, `secret.unavailable`
  */
 export async function accept(
   task: Task,
   begun: { attempt: number; fence: number; createdAt: string; startedAt: string },
   policy: SecretPolicy,
+  alsoKnown: readonly { readonly name: string; readonly value: Secret }[] = [],
 ): Promise<AcceptedTask> {
   const waitedMs =
     Date.parse(begun.startedAt) -
@@ -88,6 +90,7 @@ export async function accept(
       ? [{ name: 'environment.registryCredentials', value: registryCredentials.password }]
       : []),
     ...[...secrets].map(([name, { value }]) => ({ name, value })),
+    ...alsoKnown,
   ]
   return { task, ...begun, credentials, registryCredentials, secrets, redactor: Redactor.of(known) }
 }

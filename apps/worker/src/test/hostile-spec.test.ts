@@ -201,6 +201,7 @@ const check = bodyCheck({ bindRoots: ['/data'], runtimes: policy.allowedRuntimes
 
 const networkOf = ({ environment }: Task): TaskNetwork => ({
   name: environment.network.mode === 'none' ? 'none' : 'agirunner-1-l1',
+  saved: null,
   dns: environment.network.mode === 'allowlist' ? ['127.0.0.1'] : [],
   env: {},
   egress: () => Promise.reject(new Error('it is not asked for')),

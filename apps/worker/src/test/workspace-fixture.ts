@@ -150,6 +150,7 @@ function sending(room: Workspaces): Workspaces {
   return {
     prune: () => room.prune(),
     cacheStatus: () => room.cacheStatus(),
+    adopt: saved => room.adopt(saved),
     push: (...args) => room.push(...args),
     prepare: async (accepted, options) => {
       const plan = await room.prepare(accepted, options)

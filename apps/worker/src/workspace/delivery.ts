@@ -31,7 +31,7 @@ export async function makeDelivery(
 }
 
 /** The engine sees the worker's folders: what is there is there for both. */
-function sharedFolders(
+export function sharedFolders(
   slot: Slot,
   repo: Delivery['mounts']['repo'],
   release: Delivery['release'] = () => Promise.resolve(),

@@ -3,7 +3,9 @@ export { reapMemory } from './memory.js'
 export { probeDisks, probeStrategy } from './probe.js'
 export type { PushWatch } from './push.js'
 export type { GitLimits } from './remotes.js'
-export { secretsCapability } from './secrets.js'
+export { restorePlan, type SavedPlan, savePlan } from './saved-plan.js'
+export { knownSecrets, secretsCapability } from './secrets.js'
+export { readOwner, type SlotOwner, writeOwner } from './slots.js'
 export { type EarlierArtifacts, StoredArtifacts } from './sources/earlier-artifacts.js'
 export {
   type BranchPush,

@@ -1,7 +1,8 @@
-import { chownSync, mkdirSync, writeFileSync } from 'node:fs'
+import { chownSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Capability } from '@agirunner/contracts'
 import type { AcceptedTask } from '../intake/accepted-task.js'
+import { Secret } from '../support/secret.js'
 import type { Slot, Strategy } from './plan.js'
 import { type FileOwner, isRoot } from './slots.js'
 
@@ -30,7 +31,8 @@ export function secretsFolder({ memory }: Slot): string | null {
 /** Writes the secrets that a task wants as files: the exact bytes, for the task's own user alone. */
 export function writeSecrets(slot: Slot, { secrets }: AcceptedTask, owner: FileOwner): void {
   const folder = secretsFolder(slot)
-  if (folder === null) return
+  if (folder === null || slot.memory === null) return
+  writeFileSync(join(slot.memory, KNOWN), encodeKnown(secrets), { mode: 0o600, flag: 'wx' })
   mkdirSync(folder, { mode: 0o755 })
   for (const [name, { value, as }] of secrets) {
     if (as === 'env') continue
@@ -38,4 +40,23 @@ export function writeSecrets(slot: Slot, { secrets }: AcceptedTask, owner: FileO
     writeFileSync(path, value.reveal(), { mode: 0o400, flag: 'wx' })
     chownSync(path, owner.uid, owner.gid)
   }
+}
+
+/** Outside of what the task sees of its memory. */
+const KNOWN = 'known.json'
+
+function encodeKnown(secrets: AcceptedTask['secrets']): string {
+  const pairs = [...secrets].map(([name, { value }]) => [name, value.reveal().toString('base64')])
+  return JSON.stringify(pairs)
+}
+
+/**
+ * The secrets that a slot's task was given. An operator may have replaced them since, and what the task prints are these.
+ *
+ * @throws Error when they are not there any more
+ */
+export function knownSecrets({ memory }: Pick<Slot, 'memory'>): { name: string; value: Secret }[] {
+  if (memory === null) return []
+  const pairs = JSON.parse(readFileSync(join(memory, KNOWN), 'utf8')) as [string, string][]
+  return pairs.map(([name, text]) => ({ name, value: new Secret(Buffer.from(text, 'base64')) }))
 }

@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { chownSync, mkdirSync, writeFileSync } from 'node:fs'
+import { chownSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Owner } from '../engine/labels.js'
 import { processStart } from '../support/identity.js'
@@ -59,8 +59,7 @@ export async function makeSlot(
   const disk = disks && (await disks.from.make(disks.bytes))
   try {
     mkdirSync(root, { mode: 0o700 })
-    const described = { ...describeOwner(worker), disk: disk?.folder ?? null }
-    writeFileSync(join(root, 'owner.json'), JSON.stringify(described), { mode: 0o600 })
+    writeOwner(root, worker, disk?.folder ?? null)
     const writable = disk?.folder ?? root
     const memory = withMemory ? join(root, MEMORY) : null
     if (memory !== null) await mountMemory(memory)
@@ -86,6 +85,31 @@ export async function makeSlot(
     if (withMemory) await unmountMemory(join(root, MEMORY)).catch(() => undefined)
     await removeTree(root)
     throw error
+  }
+}
+
+const OWNER = 'owner.json'
+
+export interface SlotOwner {
+  readonly worker: string
+  readonly host: string
+  /** The folder of the slot's disk; null or absent where it has none. */
+  readonly disk?: string | null
+}
+
+/** Says whose a slot is: whoever it was before must be dead. */
+export function writeOwner(root: string, worker: Owner, disk: string | null): void {
+  const path = join(root, OWNER)
+  writeFileSync(`${path}.new`, JSON.stringify({ ...describeOwner(worker), disk }), { mode: 0o600 })
+  renameSync(`${path}.new`, path)
+}
+
+/** @returns null for a slot that is being made, or is gone */
+export function readOwner(root: string): SlotOwner | null {
+  try {
+    return JSON.parse(readFileSync(join(root, OWNER), 'utf8')) as SlotOwner
+  } catch {
+    return null
   }
 }
 

@@ -18,6 +18,7 @@ import type { Delivery, Slot, Strategy, WorkspacePlan } from './plan.js'
 import type { PushWatch } from './push.js'
 import { GIT_LIMITS, type GitLimits, Remotes } from './remotes.js'
 import { Repositories } from './repositories.js'
+import { restorePlan, type SavedPlan } from './saved-plan.js'
 import { whyNoSecrets, writeSecrets } from './secrets.js'
 import { type FileOwner, makeSlot, ownerFor, removeSlot } from './slots.js'
 import { Snapshots } from './snapshots.js'
@@ -66,6 +67,8 @@ export interface Workspaces {
    * @throws TaskFailure `workspace.*`, `spec.forbidden`, `engine.unavailable`; the signal's reason
    */
   prepare(accepted: AcceptedTask, options: PrepareOptions): Promise<WorkspacePlan>
+  /** The workspace of a container that another worker started. */
+  adopt(saved: SavedPlan): WorkspacePlan
   /**
    * Sets a branch of the task's own repository, with its credentials.
    *
@@ -144,6 +147,10 @@ class WorkspaceRoom implements Workspaces {
       signal.throwIfAborted()
       throw inPhase(onItsDisk ? tooLarge(accepted, error) : error)
     }
+  }
+
+  adopt(saved: SavedPlan): WorkspacePlan {
+    return restorePlan(saved, this.#options.engine)
   }
 
   /** The room for what the task may write is taken at once: a task that began would be the wrong one to lack it. */

@@ -1,4 +1,4 @@
-import { mkdir, rm, writeFile } from 'node:fs/promises'
+import { mkdir, readdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { AcceptedTask } from '../../intake/accepted-task.js'
 
@@ -7,12 +7,34 @@ import type { AcceptedTask } from '../../intake/accepted-task.js'
  * writes into another one, which no result ever names.
  */
 export async function artifactFolder(dataDir: string, { task, fence }: AcceptedTask): Promise<string> {
-  const folder = join(dataDir, 'artifacts', task.tenantId, task.taskId, String(fence))
+  const folder = folderOf(dataDir, { task, fence })
   // A fence is never given twice, but a Redis that lost its data counts from the start again.
   await rm(folder, { recursive: true, force: true })
   await mkdir(folder, { recursive: true, mode: 0o700 })
   await writeFile(join(folder, 'expires'), expiry(task.capture.retention))
   return folder
+}
+
+/**
+ * The same folder for an attempt that another worker began. What that one may have captured by half is captured again.
+ *
+ * @param kept names of what stays
+ */
+export async function resumeFolder(
+  dataDir: string,
+  accepted: AcceptedTask,
+  kept: readonly string[],
+): Promise<string> {
+  const folder = folderOf(dataDir, accepted)
+  await mkdir(folder, { recursive: true, mode: 0o700 })
+  for (const name of await readdir(folder))
+    if (!kept.includes(name)) await rm(join(folder, name), { recursive: true, force: true })
+  await writeFile(join(folder, 'expires'), expiry(accepted.task.capture.retention))
+  return folder
+}
+
+function folderOf(dataDir: string, { task, fence }: Pick<AcceptedTask, 'task' | 'fence'>): string {
+  return join(dataDir, 'artifacts', task.tenantId, task.taskId, String(fence))
 }
 
 const DAY_MS = 24 * 3600 * 1000

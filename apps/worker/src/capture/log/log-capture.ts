@@ -60,6 +60,8 @@ export class LogCapture {
   readonly #steps: StepCache
   #lastShown = 10
   #truncated = false
+  /** Whether another worker has begun to tell the tail of a log that is cut. */
+  #cutBefore = false
   #overCeiling = false
 
   /** @throws Error when there is no log to resume */
@@ -88,6 +90,7 @@ export class LogCapture {
     this.#steps = new StepCache(options.folder, options.steps)
     const { stdout, stderr } = store.position
     this.#pushed = { stdout, stderr }
+    this.#cutBefore = stdout + stderr > this.#budget.head
     const pipe = (stream: StreamName, from: number) =>
       new LogPipe(stream, options.redactor, from, this.#contextOf(from))
     this.#pipes = { stdout: pipe('stdout', stdout), stderr: pipe('stderr', stderr) }
@@ -120,6 +123,11 @@ export class LogCapture {
     await this.#tail?.abandon()
     await this.#store.close()
     await this.#files.close()
+  }
+
+  /** Nobody will resume it. */
+  async settled(): Promise<void> {
+    await this.#store.forgetIndex()
   }
 
   get #bytes(): number {
@@ -196,7 +204,8 @@ export class LogCapture {
 
   /** The log is too long: its head ends where it was pushed to, and its tail is told behind what is missing. */
   async #tellTail(): Promise<void> {
-    const { redactor } = this.#options
+    const { redactor, limitBytes } = this.#options
+    if (this.#cutBefore) return await this.#tellLast(this.#later.last(limitBytes - this.#store.position.file))
     for (const stream of STREAMS) {
       const border = this.#pushed[stream]
       const beyond: Buffer[] = []
@@ -208,6 +217,10 @@ export class LogCapture {
     if (this.#budget.tail === 0) return
     const tail = ranges.reduce((sum, { from, to }) => sum + to - from, 0)
     await this.#tellMissing(this.#bytes - this.#pushed.stdout - this.#pushed.stderr - tail)
+    await this.#tellLast(ranges)
+  }
+
+  async #tellLast(ranges: readonly LogRange[]): Promise<void> {
     const pipes = {
       stdout: await this.#tailPipe('stdout', ranges),
       stderr: await this.#tailPipe('stderr', ranges),

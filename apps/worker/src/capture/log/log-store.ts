@@ -1,4 +1,4 @@
-import { type FileHandle, open, rm } from 'node:fs/promises'
+import { type FileHandle, open, rm, stat } from 'node:fs/promises'
 import type { StreamName } from './log-files.js'
 import type { LogPart } from './log-pipe.js'
 
@@ -38,6 +38,10 @@ export class LogStore {
    * @throws Error when the files do not go so far
    */
   static async resume(path: string, seq: number): Promise<LogStore> {
+    if (await isUnbegun(path)) {
+      await Promise.all([path, indexOf(path)].map(one => rm(one, { force: true })))
+      return await LogStore.create(path, seq)
+    }
     const log = await open(path, 'r+')
     const index = await open(indexOf(path), 'r+')
     try {
@@ -91,16 +95,28 @@ export class LogStore {
     this.#entries += shown.length
   }
 
-  /** The log is whole: nobody needs to know any more how it came about. */
+  /** The log is whole. Its index stays, for who goes on with the attempt when this worker dies before its report. */
   async finish(): Promise<void> {
     await this.#log.sync()
     await this.close()
+  }
+
+  async forgetIndex(): Promise<void> {
     await rm(indexOf(this.path), { force: true })
   }
 
   async close(): Promise<void> {
     await Promise.all([this.#log, this.#index].map(file => file.close().catch(() => undefined)))
   }
+}
+
+/** A worker may have died before it told anything: the index is written before anything gets to Redis. */
+async function isUnbegun(path: string): Promise<boolean> {
+  const sizes = await Promise.all(
+    [path, indexOf(path)].map(one => stat(one).then(({ size }) => size, () => 0)),
+  )
+  const [log = 0, index = 0] = sizes
+  return log === 0 && index <= HEADER_BYTES
 }
 
 function indexOf(path: string): string {

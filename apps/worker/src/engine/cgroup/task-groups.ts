@@ -39,8 +39,10 @@ export interface TaskGroup {
 /** Makes groups, and removes those of dead workers. */
 export interface TaskGroups {
   make(slot: string, limits: { pids: number }): Promise<TaskGroup>
-  /** @returns how many groups of dead workers were removed */
-  reap(): Promise<number>
+  /** The group that a worker, by its id, made for a slot. */
+  open(slot: string, worker: string, limits: { pids: number }): TaskGroup
+  /** @param spared slots that somebody has taken over @returns how many groups of dead workers were removed */
+  reap(spared?: (slot: string) => boolean): Promise<number>
   /** Removes the group of a slot of this worker's that outlasted its task; its container must be gone. */
   drop(slot: string): Promise<void>
 }
@@ -74,12 +76,14 @@ export function taskGroups(
       await naming.make(name, pids)
       return taskGroup(hierarchy, naming, name, pids)
     },
+    open: (slot, worker, { pids }) =>
+      taskGroup(hierarchy, naming, groupName({ ...owner, worker }, slot), pids),
     drop: slot => naming.remove(groupName(owner, slot)),
-    reap: async () => {
+    reap: async (spared = () => false) => {
       let removed = 0
       for (const entry of readdirOr(join(hierarchy.roots.pids, naming.top))) {
         const name = /([^-]+)\.slice$/.exec(entry)?.[1] ?? entry
-        if (!isOrphan(name, owner)) continue
+        if (!isOrphan(name, owner, spared)) continue
         // A container that is still in it goes first; the next round takes the group.
         removed += await naming.remove(name).then(
           () => 1,
@@ -135,9 +139,10 @@ function groupName(owner: Owner, slot: string): string {
   return [owner.host, owner.worker, slot].join('.').replaceAll('-', '_')
 }
 
-function isOrphan(name: string, owner: Owner): boolean {
-  const [host, worker] = name.replaceAll('_', '-').split('.')
-  return host === owner.host && worker !== undefined && /^w-\d+-\d+-/.test(worker) && !isAlive(worker)
+function isOrphan(name: string, owner: Owner, spared: (slot: string) => boolean): boolean {
+  const [host, worker, slot = ''] = name.replaceAll('_', '-').split('.')
+  if (host !== owner.host || worker === undefined || !/^w-\d+-\d+-/.test(worker)) return false
+  return !isAlive(worker) && !spared(slot)
 }
 
 /**

@@ -228,8 +228,8 @@ class DockerEngine implements ContainerEngine {
     }
   }
 
-  exit(id: string, signal: AbortSignal): Promise<ContainerExit> {
-    return awaitExit(this.#docker, id, signal)
+  exit(id: string, signal: AbortSignal, options = { unwatched: false }): Promise<ContainerExit> {
+    return awaitExit(this.#docker, id, signal, options)
   }
 
   async wasOutOfMemory(id: string): Promise<boolean> {

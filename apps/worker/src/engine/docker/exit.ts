@@ -32,7 +32,12 @@ const GONE: ContainerExit = {
  *
  * @throws TaskFailure `engine.unavailable` when the engine stays away; the signal's reason
  */
-export async function awaitExit(docker: Docker, id: string, signal: AbortSignal): Promise<ContainerExit> {
+export async function awaitExit(
+  docker: Docker,
+  id: string,
+  signal: AbortSignal,
+  { unwatched }: { unwatched: boolean },
+): Promise<ContainerExit> {
   const container = docker.getContainer(id)
   const since = Date.now()
   let broke = false
@@ -41,7 +46,10 @@ export async function awaitExit(docker: Docker, id: string, signal: AbortSignal)
     try {
       await waitForEnd(docker, id, signal)
       const exit = await readWholeExit(container, signal)
-      return { ...exit, lost: broke && (await restartedSince(docker, since)) }
+      const endedAt = Date.parse(exit.finishedAt)
+      const missed = unwatched && endedAt < since
+      const lost = (broke || missed) && (await restartedSince(docker, missed ? endedAt : since))
+      return { ...exit, lost }
     } catch (error) {
       signal.throwIfAborted()
       if (hasStatus(error, 404)) return GONE

@@ -113,6 +113,26 @@ export class Enforcement {
     return `http://${network.gateway}:${way.port}`
   }
 
+  /** Starts the proxy of a dead worker's network again, at its port, for the task that is in it. */
+  async adopt(
+    network: PooledNetwork,
+    port: number,
+    hosts: readonly string[],
+    onDenied: (place: Place) => void,
+  ): Promise<void> {
+    const proxy = await this.#running()
+    const way: WayOut = { network, port, task: { hosts, seen: new Denials(), onDenied } }
+    await proxy.listen(placeOf(way))
+    this.#ways.set(network.name, way)
+    await proxy.bind(network.name, hosts)
+  }
+
+  /** As `unbind`, of a network that nobody uses again. */
+  async forget(network: PooledNetwork): Promise<void> {
+    await this.unbind(network)
+    this.#ways.delete(network.name)
+  }
+
   /** Ends all connections of the network's task. */
   async unbind(network: PooledNetwork): Promise<void> {
     const way = this.#ways.get(network.name)

@@ -28,10 +28,20 @@ export interface Egress {
   readonly traffic: Traffic | null
 }
 
+/** What another worker must know to go on with a task's network. */
+export interface SavedNetwork {
+  readonly network: PooledNetwork
+  /** Of the proxy on its gateway, which the task has in its environment; null where it has none. */
+  readonly port: number | null
+  readonly before: Traffic | null
+}
+
 /** One task's network, from before its container is made until after it is gone. */
 export interface TaskNetwork extends Releasable {
   /** For the container: `none`, or a network of the engine's. */
   readonly name: string
+  /** Null for `none`. */
+  readonly saved: SavedNetwork | null
   /** Nameservers for the container; empty for the engine's choice. */
   readonly dns: readonly string[]
   /** What the task finds in its environment. */
@@ -45,6 +55,7 @@ type OnDenied = (place: { host: string; port: number }) => void
 export const NO_EGRESS: Egress = { denied: [], traffic: null }
 const NONE: TaskNetwork = {
   name: 'none',
+  saved: null,
   dns: [],
   env: {},
   egress: () => Promise.resolve(NO_EGRESS),
@@ -135,6 +146,7 @@ export class Networks {
       const before = await trafficOf(taken.bridge)
       return {
         name: taken.name,
+        saved: { network: taken, port: proxy === null ? null : Number(new URL(proxy).port), before },
         dns: proxy === null ? [] : NO_DNS,
         env: proxy === null ? {} : proxyEnvironment(task, proxy),
         egress: () => egressOf(enforcement, taken, before),
@@ -146,6 +158,33 @@ export class Networks {
     } catch (error) {
       this.#pool.give(taken)
       throw error
+    }
+  }
+
+  /**
+   * The network of a task that goes on, whose worker died. The rules that this one wrote stay in the kernel for as long as
+   * its bridge is there; what went with it is the proxy.
+   *
+   * @throws TaskFailure `environment.unsupported`, `container.create_failed`
+   */
+  async adopt({ environment }: Task, saved: SavedNetwork | null, onDenied: OnDenied): Promise<TaskNetwork> {
+    if (saved === null) return NONE
+    const { network, port, before } = saved
+    const { mode } = environment.network
+    if (this.#enforcement === null || mode === 'none') throw unsupported(mode, this.#broken ?? '')
+    const enforcement = this.#enforcement
+    if (port !== null && environment.network.mode === 'allowlist')
+      await enforcement.adopt(network, port, environment.network.hosts, onDenied)
+    return {
+      name: network.name,
+      saved,
+      dns: [],
+      env: {},
+      egress: () => egressOf(enforcement, network, before),
+      release: once(async () => {
+        await enforcement.forget(network)
+        await this.#options.engine.removeNetwork(network.name)
+      }),
     }
   }
 

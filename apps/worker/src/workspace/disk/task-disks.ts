@@ -18,6 +18,8 @@ export interface DiskUsage {
 export interface TaskDisk extends Releasable {
   /** Everything that the task writes lies below. */
   readonly folder: string
+  /** What was there and is not the task's, in bytes. */
+  readonly before: number
   /** From now on, what is there counts as not the task's. */
   begin(): Promise<void>
   usage(): Promise<DiskUsage>
@@ -145,15 +147,23 @@ async function removeDisk(mounted: Mounted | null): Promise<void> {
   await rm(mounted.image, { force: true })
 }
 
-function taskDisk(folder: string, remove: () => Promise<void>): TaskDisk {
+/** A disk that a dead worker made, of a task that goes on. */
+export function adoptDisk({ folder, before }: Pick<TaskDisk, 'folder' | 'before'>): TaskDisk {
+  return taskDisk(folder, () => reapDisk(folder), before)
+}
+
+function taskDisk(folder: string, remove: () => Promise<void>, usedBefore = 0): TaskDisk {
   const used = async () => {
     const { blocks, bfree, bsize, ffree } = await statfs(folder)
     return { bytes: (blocks - bfree) * bsize, full: bfree === 0 || ffree === 0 }
   }
-  let before = 0
+  let before = usedBefore
   let removed = false
   return {
     folder,
+    get before() {
+      return before
+    },
     begin: async () => {
       before = (await used()).bytes
     },
@@ -181,11 +191,19 @@ export async function reapDisk(folder: string): Promise<void> {
  * keeps it until it ends.
  *
  * @param isAlive whether a worker, by its id, lives
+ * @param inUse folders of disks that somebody else has taken over
  * @returns how many workers' disks went
  */
-export async function reapDisks(dataDir: string, isAlive: (worker: string) => boolean): Promise<number> {
+export async function reapDisks(
+  dataDir: string,
+  isAlive: (worker: string) => boolean,
+  inUse: readonly string[] = [],
+): Promise<number> {
   const root = join(dataDir, DISKS)
-  const dead = (await readdir(root).catch(() => [])).filter(worker => !isAlive(worker))
+  const dead = (await readdir(root).catch(() => [])).filter(worker => {
+    const folder = `${join(root, worker)}/`
+    return !isAlive(worker) && !inUse.some(disk => disk.startsWith(folder))
+  })
   for (const worker of dead) {
     const folder = join(root, worker)
     for (const point of await mountsAt(folder)) await runProgram('umount', ['-l', point])

@@ -1,0 +1,55 @@
+import { readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { rm } from 'node:fs/promises'
+import { join } from 'node:path'
+import type { SavedState } from '../attempt-state.js'
+import type { SavedPlan } from '../workspace/saved-plan.js'
+import type { SavedNetwork } from './network/networks.js'
+
+/**
+ * What a worker must know to go on with a container that another one started. It lies in the slot, is there before the
+ * container starts, and goes with the slot. No secret is in it.
+ */
+export interface Claim {
+  readonly version: 1
+  /** Of the worker that made the container; control groups bear its name. */
+  readonly worker: string
+  readonly taskId: string
+  readonly attempt: number
+  readonly fence: number
+  /** RFC 3339; when the attempt began. */
+  readonly startedAt: string
+  readonly container: {
+    readonly id: string
+    readonly name: string
+    readonly image: string
+    readonly digest: string | null
+  }
+  readonly plan: SavedPlan
+  /** Null where the container has no network. */
+  readonly network: SavedNetwork | null
+  readonly state: SavedState
+}
+
+const FILE = 'claim.json'
+
+/** Without leaving the thread: it is on every task's way, and takes some ten microseconds. */
+export function writeClaim(slotRoot: string, claim: Claim): void {
+  const path = join(slotRoot, FILE)
+  writeFileSync(`${path}.new`, JSON.stringify(claim), { mode: 0o600 })
+  renameSync(`${path}.new`, path)
+}
+
+/** @returns null where there is none, or none that this version understands */
+export function readClaim(slotRoot: string): Claim | null {
+  try {
+    const claim = JSON.parse(readFileSync(join(slotRoot, FILE), 'utf8')) as Claim
+    return claim.version === 1 ? claim : null
+  } catch {
+    return null
+  }
+}
+
+/** From now on nobody can go on with the container: it is the reaper's when its worker is dead. */
+export async function dropClaim(slotRoot: string): Promise<void> {
+  await rm(join(slotRoot, FILE), { force: true })
+}
