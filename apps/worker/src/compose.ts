@@ -12,8 +12,8 @@ import {
 } from '@agirunner/contracts'
 import { DelayedError, type Job, UnrecoverableError, WaitingError, Worker } from 'bullmq'
 import type { Redis } from 'ioredis'
-import { createChangesCapture } from './capture/changes/index.js'
 import { Adopter } from './adopt.js'
+import { createChangesCapture } from './capture/changes/index.js'
 import { Reaper } from './cleanup/reaper.js'
 import { sweepArtifacts } from './cleanup/retention.js'
 import type { Config } from './config.js'
@@ -95,7 +95,12 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
   const names = redisNames(config.queue)
   const redis = connectRedis(config.redisUrl, log)
   release.defer('redis', async () => redis.disconnect())
-  const owner: Owner = { worker: newWorkerId(), host: hostId(), stack: await stackOf(redis, names), data: config.dataDir }
+  const owner: Owner = {
+    worker: newWorkerId(),
+    host: hostId(),
+    stack: await stackOf(redis, names),
+    data: config.dataDir,
+  }
   const records = new TaskRecords(redis, names)
 
   const image = config.catalog.get(DEFAULT_IMAGE)?.image ?? ''

@@ -146,7 +146,8 @@ describe('a task whose worker is killed with -9', () => {
 
   it('keeps its way out by the proxy', async () => {
     const first = await world.startWorker()
-    const ask = (host: string) => `curl -s -o /dev/null -m 5 -w "%{http_code}\\n" -x "$https_proxy" http://${host}/`
+    const ask = (host: string) =>
+      `curl -s -o /dev/null -m 5 -w "%{http_code}\\n" -x "$https_proxy" http://${host}/`
     const script = `echo started; ${WAIT}; ${ask('other.invalid')}; ${ask('listed.invalid')}`
     const taskId = await start(script, {
       environment: { network: { mode: 'allowlist', hosts: ['listed.invalid:80'] } },

@@ -1,7 +1,7 @@
 import type { TaskInput, TaskResult } from '@agirunner/contracts'
 import { eventually } from '@agirunner/test-kit'
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals'
-import { createWorld, newTaskId, readLogs, type World } from './support.js'
+import { createWorld, killForGood, newTaskId, readLogs, type World } from './support.js'
 
 let world: World
 beforeEach(async () => {
@@ -133,7 +133,7 @@ describe('a bootstrap', () => {
       'true',
     )
     await printed(taskId, 'try 1')
-    first.kill('SIGKILL')
+    await killForGood(first, world.dataDir)
     await world.startWorker()
     const result = await world.producer.waitForResult(taskId, { signal: AbortSignal.timeout(60_000) })
     expect(result).toMatchObject({ status: 'failed', failure: { code: 'worker.lost' } })

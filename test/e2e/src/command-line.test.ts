@@ -197,20 +197,24 @@ describe('agirunner up', () => {
     expect(statSync(join(dataDir, 'up.json')).mode & 0o777).toBe(0o600)
   })
 
-  it('starts a worker again that was killed, and the task is told as lost, once', async () => {
+  const UNTIL_GO = 'while [ ! -e "$AGIRUNNER_OUTPUT/go" ]; do sleep 0.1; done'
+
+  it('starts a worker again that was killed, and its task goes on', async () => {
     const taskId = newTaskId('cli')
     const running = start(
       ['run', '-', '--json'],
-      JSON.stringify({ taskId, run: { script: 'echo started; sleep 600' } }),
+      JSON.stringify({ taskId, run: { script: `echo started; ${UNTIL_GO}; echo over` } }),
     )
     await eventually(() => running.output().includes('started'), { within: 20_000 })
     const { worker } = JSON.parse(readFileSync(join(dataDir, 'up.json'), 'utf8')) as {
       worker: { pid: number; id: string }
     }
     process.kill(worker.pid, 'SIGKILL')
+    await agirunner(['exec', taskId, '--', 'touch', '/workspace/output/go'])
     const finished = await running.finished
-    expect(finished.code).toBe(5)
-    expect(JSON.parse(finished.stdout)).toMatchObject({ failure: { code: 'worker.lost' } })
+    expect(finished.code).toBe(0)
+    expect(JSON.parse(finished.stdout)).toMatchObject({ status: 'succeeded', attempts: [{ attempt: 1 }] })
+    expect(finished.stderr).toContain('over')
     await expectNoLeaks({ labels: { 'agirunner.worker': worker.id }, within: 30_000 })
   }, 120_000)
 

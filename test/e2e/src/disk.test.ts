@@ -3,7 +3,7 @@ import { join } from 'node:path'
 import type { TaskInput, TaskResult } from '@agirunner/contracts'
 import { connectEngine, expectNoLeaks } from '@agirunner/test-kit'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals'
-import { createWorld, newTaskId, readLogs, type World } from './support.js'
+import { createWorld, killForGood, newTaskId, readLogs, type World } from './support.js'
 
 const MIB = 2 ** 20
 let world: World
@@ -140,8 +140,7 @@ describe('a worker that is killed while disks are mounted', () => {
     await world.producer.enqueue({ taskId, run: { script: 'echo started; sleep 600' } })
     for await (const entry of world.producer.logs(taskId, { follow: true }))
       if (entry.text.includes('started')) break
-    first.kill('SIGKILL')
-    await first.exited
+    await killForGood(first, world.dataDir)
     expect(await readFile('/proc/self/mountinfo', 'utf8')).toContain(`${world.dataDir}/disks/${first.id}/`)
     await world.startWorker()
     await expectNoLeaks({ labels: { 'agirunner.worker': first.id } })

@@ -4,7 +4,7 @@ import { REDIS_PREFIX, type TaskResult } from '@agirunner/contracts'
 import { eventually, expectNoLeaks, git } from '@agirunner/test-kit'
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals'
 import { Queue } from 'bullmq'
-import { createWorld, newTaskId, readLogs, type World } from './support.js'
+import { createWorld, killForGood, newTaskId, readLogs, type World } from './support.js'
 
 let world: World
 beforeEach(async () => {
@@ -137,7 +137,7 @@ describe('cancel', () => {
   })
 })
 
-describe('a worker that is killed with -9', () => {
+describe('a worker that is killed with -9, with nobody to go on', () => {
   it.each(['overlay_volume', 'archive'])(
     'leaves a task that fails with worker.lost when it had run, told by another worker, and nothing else, %s',
     async strategy => {
@@ -145,7 +145,7 @@ describe('a worker that is killed with -9', () => {
       const taskId = newTaskId()
       await world.producer.enqueue({ taskId, run: { script: 'echo started; sleep 600' } })
       await printed(taskId, 'started')
-      first.kill('SIGKILL')
+      await killForGood(first, world.dataDir)
       await world.startWorker()
       const result = await world.producer.waitForResult(taskId, { signal: AbortSignal.timeout(60_000) })
       expect(result).toMatchObject({
@@ -172,7 +172,7 @@ describe('a worker that is killed with -9', () => {
       retry: { maxAttempts: 2, backoff: { delay: 0 } },
     })
     await printed(taskId, 'attempt 1')
-    first.kill('SIGKILL')
+    await killForGood(first, world.dataDir)
     const second = await world.startWorker()
     const result = await world.producer.waitForResult(taskId, { signal: AbortSignal.timeout(60_000) })
     expect(result).toMatchObject({

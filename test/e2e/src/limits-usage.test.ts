@@ -2,7 +2,7 @@ import { existsSync, readdirSync } from 'node:fs'
 import type { TaskInput, TaskResult } from '@agirunner/contracts'
 import { eventually, type TestWorker } from '@agirunner/test-kit'
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals'
-import { createWorld, newTaskId, readLogs, type World } from './support.js'
+import { createWorld, killForGood, newTaskId, readLogs, type World } from './support.js'
 
 let world: World
 let worker: TestWorker
@@ -179,8 +179,7 @@ describe('the control groups of a worker', () => {
       await other.producer.enqueue({ taskId, run: { script: 'echo on; sleep 600' } })
       for await (const { text } of other.producer.logs(taskId, { follow: true }))
         if (text.includes('on')) break
-      killed.kill('SIGKILL')
-      await killed.exited
+      await killForGood(killed, other.dataDir)
       expect(groupsOf(killed.id)).not.toEqual([])
       await other.startWorker()
       await eventually(() => groupsOf(killed.id).length === 0, {

@@ -2,7 +2,7 @@ import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
 import { eventually, expectNoLeaks, startWorker } from '@agirunner/test-kit'
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals'
-import { createWorld, newTaskId, readLogs, type World } from './support.js'
+import { createWorld, killForGood, newTaskId, readLogs, type World } from './support.js'
 
 const run = promisify(execFile)
 const ALLOWLIST = { mode: 'allowlist', hosts: ['good.example'] } as const
@@ -39,8 +39,7 @@ describe('a worker that is killed', () => {
     const throughProxy = () => inside('-x', proxy.trim(), 'http://evil.example/')
     expect(await throughProxy()).toContain('not allowed for this task')
 
-    first.kill('SIGKILL')
-    await first.exited
+    await killForGood(first, world.dataDir)
     await eventually(async () => /connect/i.test(await throughProxy()))
     // The git server stands for whatever listens on this machine; the task is still there.
     const gateway = new URL(proxy.trim()).hostname

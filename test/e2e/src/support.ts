@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createProducer, type Producer } from '@agirunner/producer'
@@ -105,6 +105,16 @@ export async function createWorld(): Promise<World> {
       rmSync(root, { recursive: true, force: true })
     },
   }
+}
+
+/**
+ * Ends a worker as a crash does, in a way that no other can go on with its tasks: what it noted of them is lost too.
+ */
+export async function killForGood(worker: TestWorker, dataDir: string): Promise<void> {
+  worker.kill('SIGKILL')
+  await worker.exited
+  const slots = join(dataDir, 'slots')
+  for (const slot of readdirSync(slots)) rmSync(join(slots, slot, 'claim.json'), { force: true })
 }
 
 export interface Logged {

@@ -9,8 +9,8 @@ import type { AcceptedTask } from '../intake/accepted-task.js'
 import type { WorkspacePlan } from '../workspace/plan.js'
 import { savePlan } from '../workspace/saved-plan.js'
 import { Accounting } from './accounting.js'
-import type { Adopted } from './bootstrap-watch.js'
 import { AttachedLog } from './attached-log.js'
+import type { Adopted } from './bootstrap-watch.js'
 import { type Claim, writeClaim } from './claim.js'
 import { containerSpec, secretVariables, taskEnvironment } from './container-spec.js'
 import { DiskWatch } from './disk-watch.js'
@@ -253,7 +253,17 @@ export class Execution {
     return known.find(container => container.name === name)
   }
 
-  #supervise({ accepted, plan, log, network, accounting, made, state, claim, adopted }: Started): RunningContainer {
+  #supervise({
+    accepted,
+    plan,
+    log,
+    network,
+    accounting,
+    made,
+    state,
+    claim,
+    adopted,
+  }: Started): RunningContainer {
     const { engine, bootstrapMs } = this.#options
     const { timeout, grace } = accepted.task.limits
     const { length: commands } = accepted.task.environment.bootstrap

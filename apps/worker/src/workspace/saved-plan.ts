@@ -6,7 +6,9 @@ import { removeSlot } from './slots.js'
 
 /** A plan as another worker of the same machine and data folder can go on with it, in JSON. */
 export interface SavedPlan extends Omit<WorkspacePlan, 'slot' | 'delivery' | 'release'> {
-  readonly slot: Omit<Slot, 'disk'> & { readonly disk: { readonly folder: string; readonly before: number } | null }
+  readonly slot: Omit<Slot, 'disk'> & {
+    readonly disk: { readonly folder: string; readonly before: number } | null
+  }
   /** What the container sees as its repository. */
   readonly repo: MountSource
 }

@@ -113,7 +113,12 @@ export class LogStore {
 /** A worker may have died before it told anything: the index is written before anything gets to Redis. */
 async function isUnbegun(path: string): Promise<boolean> {
   const sizes = await Promise.all(
-    [path, indexOf(path)].map(one => stat(one).then(({ size }) => size, () => 0)),
+    [path, indexOf(path)].map(one =>
+      stat(one).then(
+        ({ size }) => size,
+        () => 0,
+      ),
+    ),
   )
   const [log = 0, index = 0] = sizes
   return log === 0 && index <= HEADER_BYTES
