@@ -92,7 +92,9 @@ export class DiskWatch {
       this.#bytes = bytes + this.#rootBytes
       this.#wasFull ||= full
     } else this.#bytes = (await this.#written()) + this.#rootBytes
-    if (this.#bytes > diskBytes) this.#pass('task.disk_full')
+    // What only writes to its own disk is ended by that: by an error, which it may handle.
+    const held = plan.slot.disk !== null && this.#rootBytes === 0
+    if (!held && this.#bytes > diskBytes) this.#pass('task.disk_full')
     if (this.#bytes > outputBytes) await this.#lookAtOutput(false)
   }
 
