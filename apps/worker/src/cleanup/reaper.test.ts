@@ -1,7 +1,7 @@
 import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { afterEach, beforeEach, describe, expect, it } from '@jest/globals'
+import { afterEach, beforeEach, describe, expect, it, jest } from '@jest/globals'
 import { DummyEngine } from '../engine/dummy/dummy-engine.js'
 import type { ContainerSpec } from '../engine/engine.js'
 import { keptName, LABELS, labelsOf, type Owner } from '../engine/labels.js'
@@ -62,6 +62,56 @@ describe('the reaper', () => {
       { ...elsewhere, worker: 'w-gone', stack: 'other' },
     ]
     expect(await reap(owners, ['w-lives'])).toEqual(['c0', 'c2'])
+  })
+
+  describe('of a container whose worker died, and which another can go on with', () => {
+    const other = () => join(dataDir, 'other')
+    const claimed = async (folder: string, slotOwner: Owner, claim: boolean) => {
+      const slot = '00000000-0000-4000-8000-000000000001'
+      const root = join(folder, 'slots', slot)
+      mkdirSync(root, { recursive: true })
+      writeFileSync(join(root, 'owner.json'), JSON.stringify(slotOwner))
+      if (claim) writeFileSync(join(root, 'claim.json'), JSON.stringify({ version: 1 }))
+      const engine = new DummyEngine()
+      const labels = labelsOf({ ...me, worker: DEAD, data: folder }, 'task', slot)
+      await engine.create({ name: 'c', labels } as unknown as ContainerSpec)
+      await engine.createVolume({ name: 'v', labels, options: {} })
+      const log = createLog('error', {})
+      const hasHeartbeat = () => Promise.resolve(false)
+      const reaper = new Reaper({ engine, owner: me, groups: null, dataDir, log, hasHeartbeat })
+      const left = async () => {
+        await reaper.reap()
+        return [
+          ...(await engine.containers(`${LABELS.managed}=true`)).map(one => one.name),
+          ...(await engine.volumes(`${LABELS.managed}=true`)).map(one => one.name),
+          ...(existsSync(root) ? ['slot'] : []),
+        ]
+      }
+      return { left }
+    }
+    const dead = { ...me, worker: DEAD }
+
+    it('leaves everything to who has taken over, wherever that one has its folder', async () => {
+      expect(await (await claimed(dataDir, me, true)).left()).toEqual(['c', 'v', 'slot'])
+      expect(await (await claimed(other(), me, true)).left()).toEqual(['c', 'v', 'slot'])
+    })
+
+    it('waits while nobody has, and the claim is not dropped', async () => {
+      expect(await (await claimed(dataDir, dead, true)).left()).toEqual(['c', 'v', 'slot'])
+    })
+
+    it('removes everything once the claim is dropped', async () => {
+      expect(await (await claimed(dataDir, dead, false)).left()).toEqual([])
+    })
+
+    it('waits a minute for a worker of another folder, and no longer', async () => {
+      const { left } = await claimed(other(), dead, true)
+      expect(await left()).toEqual(['c', 'v', 'slot'])
+      const now = Date.now()
+      const later = jest.spyOn(Date, 'now').mockReturnValue(now + 61_000)
+      // The slot is below the other's folder, and its to remove.
+      expect(await left().finally(() => later.mockRestore())).toEqual(['slot'])
+    })
   })
 
   describe('of a container that is kept', () => {

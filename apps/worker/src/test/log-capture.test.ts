@@ -101,6 +101,7 @@ describe('the capture of a log', () => {
       const bytes = stream === 'stdout' ? out : err
       expect(bytes.subarray(offset, offset + Buffer.byteLength(text)).toString()).toBe(text)
     }
+    await capture.settled()
     await expect(stat(join(folder, 'log.index'))).rejects.toThrow(/ENOENT/)
   })
 
@@ -230,6 +231,14 @@ describe('secrets in a log', () => {
   })
 })
 
+/** Leaves the stream as it was before its last entries came. */
+async function forgetLast(count: number): Promise<void> {
+  const key = redisNames(queue).log(taskId)
+  const all = await redis.xrange(key, '-', '+')
+  await redis.del(key)
+  for (const [id, fields] of all.slice(0, all.length - count)) await redis.xadd(key, id, ...fields)
+}
+
 describe('a log that another worker began', () => {
   it('goes on where Redis has got to, however often', async () => {
     const secret = 'a secret of some length'
@@ -272,6 +281,36 @@ describe('a log that another worker began', () => {
     await second.finish()
     expect((await stored()).toString()).toBe('told\nnot told\n')
     expect(await told('stdout')).toBe('told\nnot told\n')
+  })
+
+  it.each([0, 1, 2, 3])(
+    'and cut is told to its end, %i entries before which the other worker died',
+    async missing => {
+      const limitBytes = 256 * 1024
+      const text = Array.from({ length: 60_000 }, (_, index) => `${index} ö\n`).join('')
+      const first = await openCapture({ limitBytes })
+      await print('o', text)
+      const whole = await first.finish()
+      const before = await entries()
+      await forgetLast(missing)
+      const second = await openCapture({ limitBytes, resume: true })
+      expect(await second.finish()).toEqual(whole)
+      const after = await entries()
+      expect(after.map(entry => entry.text).join('')).toBe(before.map(entry => entry.text).join(''))
+      expect(after.map(({ seq }) => seq)).toEqual(after.map((_, index) => index + 1))
+      expect((await stored()).toString()).toBe(after.map(entry => entry.text).join(''))
+      expect((await stored()).length).toBeLessThanOrEqual(limitBytes)
+    },
+  )
+
+  it('and never told anything of begins from the start', async () => {
+    const first = await openCapture()
+    await first.abandon()
+    await writeFile(join(folder, 'log.index'), '')
+    const second = await openCapture({ resume: true })
+    await print('o', 'all of it\n')
+    await second.finish()
+    expect(await told('stdout')).toBe('all of it\n')
   })
 
   it('is refused when its file does not go as far as Redis', async () => {

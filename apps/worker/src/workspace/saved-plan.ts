@@ -15,10 +15,22 @@ export interface SavedPlan extends Omit<WorkspacePlan, 'slot' | 'delivery' | 're
 
 /** @returns null for a workspace that only its own worker can bring back from the engine */
 export function savePlan(plan: WorkspacePlan): SavedPlan | null {
-  const { slot, delivery, release: _, ...rest } = plan
+  const { slot, delivery, base, layers, compareWith, readOnly, notes, leftOut, placed, owner } = plan
   if (!delivery.shared) return null
   const disk = slot.disk && { folder: slot.disk.folder, before: slot.disk.before }
-  return { ...rest, slot: { ...slot, disk }, repo: delivery.mounts.repo }
+  const repo = delivery.mounts.repo
+  return {
+    slot: { ...slot, disk },
+    repo,
+    base,
+    layers,
+    compareWith,
+    readOnly,
+    notes,
+    leftOut,
+    placed,
+    owner,
+  }
 }
 
 /**

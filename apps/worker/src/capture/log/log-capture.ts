@@ -112,7 +112,7 @@ export class LogCapture {
     return {
       bytes: this.#bytes,
       lines: STREAMS.reduce((sum, stream) => sum + linesOf(this.#counted[stream]), 0),
-      truncated: this.#truncated || lost,
+      truncated: this.#bytes > this.#options.limitBytes || lost,
       uri: pathToFileURL(this.#options.file).href,
     }
   }
