@@ -41,6 +41,7 @@ import type { Strategy } from './support/strategy.js'
 import {
   createWorkspaces,
   probeDisks,
+  probeLate,
   probeStrategy,
   StoredArtifacts,
   secretsCapability,
@@ -265,11 +266,12 @@ async function makeWorkspaces(
         })
       : { strategy: config.strategy, why: 'set by AGIRUNNER_STRATEGY' }
   const disks = await openDisks({ config, engine, owner, strategy: probed.strategy }, release)
+  const chosen = await chooseLate({ config, engine, owner, probed, disks: disks.disks })
   const room = createWorkspaces({
     dataDir: config.dataDir,
     engine,
     owner,
-    strategy: probed.strategy,
+    strategy: chosen.strategy,
     disks: disks.disks,
     allowPrivate: config.gitAllowPrivate,
     cache: config.cache,
@@ -283,8 +285,32 @@ async function makeWorkspaces(
   }
   await prune().catch(error => log.warn('pruning the cache failed', { reason: messageOf(error) }))
   every(PRUNE_MS, release, log, prune)
-  log.info('workspace strategy', probed)
-  return { room, ...probed, capability: disks.capability }
+  log.info('workspace strategy', chosen)
+  return { room, ...chosen, capability: disks.capability }
+}
+
+/** The best way of all, which needs a disk of the slot's own to mount on, and an engine that passes mounts on. */
+async function chooseLate(parts: {
+  config: Config
+  engine: ContainerEngine
+  owner: Owner
+  probed: { strategy: Strategy; why: string }
+  disks: TaskDisks | null
+}): Promise<{ strategy: Strategy; why: string }> {
+  const { config, engine, owner, probed, disks } = parts
+  const wanted = config.strategy === 'late_overlay'
+  if (!wanted && (config.strategy !== 'auto' || probed.strategy !== 'overlay_volume')) return probed
+  const image = config.catalog.get(DEFAULT_IMAGE)?.image ?? ''
+  const why = disks
+    ? await probeLate(engine, disks, { image, owner, dataDir: config.dataDir })
+    : 'tasks have no disks of their own'
+  if (why === null)
+    return {
+      strategy: 'late_overlay',
+      why: 'a container that ran wrote through an overlay that was mounted for it',
+    }
+  if (wanted) throw new Error(`AGIRUNNER_STRATEGY=late_overlay does not work here: ${why}`)
+  return { ...probed, why: `${probed.why}; no late_overlay: ${why}` }
 }
 
 /** Disks of their own for tasks, where the worker can mount them and the engine sees them. */

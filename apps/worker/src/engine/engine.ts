@@ -51,6 +51,8 @@ export interface Mount {
   readonly source: string
   readonly target: string
   readonly readOnly: boolean
+  /** Whether the container sees what is mounted below the folder later on; of binds alone. */
+  readonly live?: boolean
 }
 
 /** Everything about a container that the runtime ever asks for. What isn't here can't be set. */

@@ -1,4 +1,5 @@
-import type { ContainerSpec, EngineInfo, ImageInfo } from '../engine/engine.js'
+import type { Task } from '@agirunner/contracts'
+import type { ContainerSpec, EngineInfo, ImageInfo, Mount } from '../engine/engine.js'
 import { labelsOf, type Owner } from '../engine/labels.js'
 import type { AcceptedTask } from '../intake/accepted-task.js'
 import { PARTS, type Part, type WorkspacePlan } from '../workspace/plan.js'
@@ -7,6 +8,8 @@ import { GATE_COMMAND, INSIDE } from './gate.js'
 import { volumeTmpfs } from './images/fit.js'
 import type { TaskNetwork } from './network/networks.js'
 import { PROFILES } from './profiles.js'
+
+type Profile = Task['environment']['profile']
 
 /** What a task may read and not change, whoever it runs as. */
 const READ_ONLY: readonly Part[] = ['context', 'gate']
@@ -36,10 +39,11 @@ export function containerSpec(
     user: `${user.uid}:${user.gid}`,
     ...PROFILES[profile],
     mounts: [
-      ...PARTS.map(part => ({
+      ...workspaceMounts(plan, profile),
+      ...PARTS.filter(part => part !== 'repo').map(part => ({
         ...plan.delivery.mounts[part],
         target: INSIDE[part],
-        readOnly: READ_ONLY.includes(part) || (part === 'repo' && plan.readOnly),
+        readOnly: READ_ONLY.includes(part),
       })),
       ...(secrets === null
         ? []
@@ -58,6 +62,13 @@ export function containerSpec(
     dns: options.network.dns,
     runtime: task.environment.runtime,
   }
+}
+
+/** The repository, or the folder below which it is mounted: what the root file system there would let the task do, it may. */
+function workspaceMounts({ delivery, readOnly }: WorkspacePlan, profile: Profile): Mount[] {
+  if (delivery.workspace === null) return [{ ...delivery.mounts.repo, target: INSIDE.repo, readOnly }]
+  const rooted = PROFILES[profile].readOnlyRoot
+  return [{ ...delivery.workspace, target: INSIDE.workspace, readOnly: rooted, live: true }]
 }
 
 /** The secrets that a task wants as variables, by name. They are set apart from the others. */

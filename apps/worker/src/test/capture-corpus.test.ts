@@ -156,7 +156,7 @@ describe.each(STRATEGIES)('what a task may leave, %s', strategy => {
       await looking('mkdir -p swap/in; echo ours >swap/in/canary', async ({ plan, take }) => {
         // A task is dead by now; nothing of the worker's may break or stand still even if something else writes there.
         const { layers } = plan
-        const repo = layers.strategy === 'overlay_volume' ? layers.upper : layers.copy
+        const repo = 'copy' in layers ? layers.copy : layers.upper
         const at = join(repo, 'swap')
         const loop = `while :; do mv in real; ln -sfn '${outside}' in; rm -f in; mv real in; done`
         const swapper = spawn('sh', ['-c', loop], { cwd: at, stdio: 'ignore' })

@@ -1,10 +1,11 @@
 import type { ContainerEngine } from '../engine/engine.js'
 import { labelsOf, type Owner } from '../engine/labels.js'
 import { ArchiveDelivery } from './archive/archive-delivery.js'
+import { isLive, mountLate } from './late-overlay.js'
 import type { Delivery, RepositoryLayers, Slot } from './plan.js'
 
 /** What the kernel must do with a task's layer; see ARCHITECTURE.md for why each. */
-const OVERLAY_OPTIONS = 'redirect_dir=on,metacopy=off,index=off'
+export const OVERLAY_OPTIONS = 'redirect_dir=on,metacopy=off,index=off'
 
 /** The way of a workspace to the engine and back. */
 export async function makeDelivery(
@@ -12,9 +13,14 @@ export async function makeDelivery(
   worker: Owner,
   slot: Slot,
   layers: RepositoryLayers,
+  readOnly = false,
 ): Promise<Delivery> {
   if (layers.strategy === 'archive') return new ArchiveDelivery({ engine, worker, slot, layers })
   if (layers.strategy === 'copy') return sharedFolders(slot, { type: 'bind', source: layers.copy })
+  if (layers.strategy === 'late_overlay') {
+    if (!isLive(slot)) throw new Error('an overlay is mounted late only on a disk of the slot’s own')
+    return await mountLate(slot, layers, readOnly)
+  }
   const name = `agirunner-${slot.id}`
   const { lower, upper, work } = layers
   const release = () => engine.removeVolume(name)
@@ -47,6 +53,7 @@ export function sharedFolders(
       log: bind(log),
       gate: bind(gate),
     },
+    workspace: null,
     shared: true,
     send: () => Promise.resolve(),
     sendGate: () => Promise.resolve(),

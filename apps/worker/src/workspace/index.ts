@@ -1,6 +1,6 @@
 export { reapDisk, reapDisks, TaskDisks } from './disk/task-disks.js'
 export { reapMemory } from './memory.js'
-export { probeDisks, probeStrategy } from './probe.js'
+export { probeDisks, probeLate, probeStrategy } from './probe.js'
 export type { PushWatch } from './push.js'
 export type { GitLimits } from './remotes.js'
 export { knownSecrets, secretsCapability } from './secrets.js'

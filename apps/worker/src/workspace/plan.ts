@@ -31,6 +31,8 @@ export interface Slot {
   readonly log: string
   /** Holds the gate's script; read-only in the container. */
   readonly gate: string
+  /** Becomes /workspace, with what the worker mounts below it at any time; null where it mounts nothing. */
+  readonly live: string | null
   /** A folder whose files are in memory alone, with what is secret and the gate's folder in it; null where nothing is. */
   readonly memory: string | null
   /** What the task may use of the disk, as a file system of its own that all it writes lies on; null where there is none. */
@@ -46,14 +48,21 @@ export interface Base {
   readonly commit: string | null
 }
 
+/** An overlay that the worker mounts into the slot, or a volume that the engine mounts. */
+export interface OverlayLayers {
+  readonly strategy: 'late_overlay' | 'overlay_volume'
+  readonly lower: string
+  readonly upper: string
+  readonly work: string
+}
+
+export function isOverlay(layers: RepositoryLayers): layers is OverlayLayers {
+  return layers.strategy === 'late_overlay' || layers.strategy === 'overlay_volume'
+}
+
 /** Where a later room finds the repository's two sides, on the host. */
 export type RepositoryLayers =
-  | {
-      readonly strategy: 'overlay_volume'
-      readonly lower: string
-      readonly upper: string
-      readonly work: string
-    }
+  | OverlayLayers
   | { readonly strategy: 'copy'; readonly lower: string; readonly copy: string }
   | {
       readonly strategy: 'archive'
@@ -67,6 +76,8 @@ export type RepositoryLayers =
 /** How the parts of a workspace get to the engine and back. Releasing takes them away from the engine. */
 export interface Delivery extends Releasable {
   readonly mounts: Readonly<Record<Part, MountSource>>
+  /** Stands for all of /workspace, in place of `repo`, which is mounted below it by the worker; null where it is not. */
+  readonly workspace: MountSource | null
   /** Whether the worker sees what the container writes while it runs. */
   readonly shared: boolean
   /**

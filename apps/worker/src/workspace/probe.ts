@@ -1,14 +1,15 @@
 import { randomUUID } from 'node:crypto'
 import { chown, mkdir, readFile, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
-import type { ContainerEngine, ContainerSpec } from '../engine/engine.js'
+import type { ContainerEngine, ContainerSpec, Mount } from '../engine/engine.js'
 import { labelsOf, type Owner } from '../engine/labels.js'
 import { whyNoPrivateMounts } from './children/private-mounts.js'
 import { makeDelivery } from './delivery.js'
 import type { TaskDisks } from './disk/task-disks.js'
 import { HELPER } from './helper-container.js'
 import { isMountable, makeLayers } from './layers.js'
-import { type Delivery, type MountSource, type Slot, STRATEGIES, type Strategy } from './plan.js'
+import { isLive } from './late-overlay.js'
+import { type Delivery, isOverlay, type Slot, STRATEGIES, type Strategy } from './plan.js'
 import { type FileOwner, isRoot, makeSlot, ownerFor, removeSlot } from './slots.js'
 
 export interface ProbeOptions {
@@ -21,7 +22,9 @@ export interface ProbeOptions {
 const PROBE_MS = 30_000
 const PROBE_BYTES = 2 ** 20
 /** Reads what the worker wrote, and moves a folder of it: EXDEV in an overlay without redirect_dir. */
-const SCRIPT = 'cd /workspace/repo && read -r line <folder/file && mv folder moved && echo "$line" >answer'
+const INSIDE = '/workspace'
+const SCRIPT =
+  'until [ -e /workspace/repo/folder/file ]; do sleep 0.02; done; cd /workspace/repo && read -r line <folder/file && mv folder moved && echo "$line" >answer'
 
 /**
  * Finds out how workspaces can get into containers here, by running one for each way until one works. Leaves nothing
@@ -35,7 +38,7 @@ export async function probeStrategy(
   options: ProbeOptions,
 ): Promise<{ strategy: Strategy; why: string }> {
   const failed: string[] = []
-  for (const strategy of STRATEGIES) {
+  for (const strategy of STRATEGIES.filter(one => one !== 'late_overlay')) {
     const why = await whyNot(strategy, engine, options)
     const before = failed.map(reason => `; ${reason}`).join('')
     if (why === null) return { strategy, why: `${WORKS[strategy]}${before}` }
@@ -62,7 +65,25 @@ export async function probeDisks(
   }
 }
 
+/**
+ * Finds out whether a container that runs sees what the worker mounts for it.
+ *
+ * @returns null when it does, else why not
+ */
+export async function probeLate(
+  engine: ContainerEngine,
+  disks: TaskDisks,
+  options: ProbeOptions,
+): Promise<string | null> {
+  try {
+    return await tryStrategy('late_overlay', engine, options, disks)
+  } catch (error) {
+    return (error as Error).message.trim()
+  }
+}
+
 const WORKS: Readonly<Record<Strategy, string>> = {
+  late_overlay: 'a container that ran wrote through an overlay that was mounted for it',
   overlay_volume: 'a container wrote through an overlay volume',
   copy: "a container wrote to the worker's folder",
   archive: 'a container wrote to a volume that the engine archived',
@@ -101,6 +122,7 @@ async function tryStrategy(
   const owner = ownerFor('user')
   const slot = await makeSlot(dataDir, worker, owner, {
     disks: disks && { from: disks, bytes: PROBE_BYTES },
+    late: strategy === 'late_overlay',
   })
   const signal = AbortSignal.timeout(PROBE_MS)
   const made: { delivery?: Delivery; id?: string } = {}
@@ -108,15 +130,24 @@ async function tryStrategy(
     const secret = randomUUID()
     const lower = await makeLower(slot, owner, secret)
     const layers = await makeLayers(strategy, slot, lower, owner, signal)
-    const delivery = await makeDelivery(engine, worker, slot, layers)
-    made.delivery = delivery
-    await delivery.send({ image, signal, progress: () => undefined })
-    made.id = await engine.create(probeSpec(worker, slot, image, delivery.mounts.repo))
-    await engine.start(made.id)
+    const started = async (mount: Mount) => {
+      made.id = await engine.create(probeSpec(worker, slot, image, mount))
+      await engine.start(made.id)
+    }
+    if (isLive(slot)) {
+      await started({ type: 'bind', source: slot.live, target: INSIDE, readOnly: true, live: true })
+      made.delivery = await makeDelivery(engine, worker, slot, layers)
+    } else {
+      made.delivery = await makeDelivery(engine, worker, slot, layers)
+      await made.delivery.send({ image, signal, progress: () => undefined })
+      await started({ ...made.delivery.mounts.repo, target: `${INSIDE}/repo`, readOnly: false })
+    }
+    const delivery = made.delivery
+    if (made.id === undefined) throw new Error('no container was made')
     const exit = await engine.exit(made.id, signal)
     if (exit.exitCode !== 0) return `the container ended with ${exit.exitCode}`
     await delivery.collect('repo', signal)
-    const side = layers.strategy === 'overlay_volume' ? layers.upper : layers.copy
+    const side = isOverlay(layers) ? layers.upper : layers.copy
     const answer = await readFile(join(side, 'answer'), 'utf8').catch(() => '')
     return answer.trim() === secret ? null : 'the container wrote elsewhere'
   } finally {
@@ -135,7 +166,7 @@ async function makeLower(slot: Slot, owner: FileOwner, secret: string): Promise<
   return lower
 }
 
-function probeSpec(worker: Owner, slot: Slot, image: string, repo: MountSource): ContainerSpec {
+function probeSpec(worker: Owner, slot: Slot, image: string, mount: Mount): ContainerSpec {
   const { uid, gid } = ownerFor('user')
   return {
     ...HELPER,
@@ -145,6 +176,6 @@ function probeSpec(worker: Owner, slot: Slot, image: string, repo: MountSource):
     labels: labelsOf(worker, 'helper', slot.id, image),
     user: `${uid}:${gid}`,
     readOnlyRoot: true,
-    mounts: [{ ...repo, target: '/workspace/repo', readOnly: false }],
+    mounts: [mount],
   }
 }

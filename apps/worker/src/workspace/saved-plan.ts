@@ -1,6 +1,7 @@
 import type { ContainerEngine } from '../engine/engine.js'
 import { sharedFolders } from './delivery.js'
 import { adoptDisk } from './disk/task-disks.js'
+import { isLive, lateDelivery } from './late-overlay.js'
 import type { MountSource, Slot, WorkspacePlan } from './plan.js'
 import { removeSlot } from './slots.js'
 
@@ -38,9 +39,11 @@ export function savePlan(plan: WorkspacePlan): SavedPlan | null {
  */
 export function restorePlan({ repo, ...saved }: SavedPlan, engine: ContainerEngine): WorkspacePlan {
   const slot: Slot = { ...saved.slot, disk: saved.slot.disk && adoptDisk(saved.slot.disk) }
-  const delivery = sharedFolders(slot, repo, async () => {
-    if (repo.type === 'volume') await engine.removeVolume(repo.source)
-  })
+  const delivery = isLive(slot)
+    ? lateDelivery(slot)
+    : sharedFolders(slot, repo, async () => {
+        if (repo.type === 'volume') await engine.removeVolume(repo.source)
+      })
   const release = async () => {
     await delivery.release()
     await removeSlot(slot)

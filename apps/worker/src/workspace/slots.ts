@@ -46,10 +46,13 @@ export async function makeSlot(
   {
     disks = null,
     withMemory = false,
+    late = false,
   }: {
     disks?: { readonly from: TaskDisks; readonly bytes: number } | null
     /** Whether the task has secrets. */
     withMemory?: boolean
+    /** Whether the repository is mounted below the slot's disk, which must be there. */
+    late?: boolean
   } = {},
 ): Promise<Slot> {
   const id = randomUUID()
@@ -71,9 +74,13 @@ export async function makeSlot(
       home: join(writable, 'home'),
       log: join(writable, 'log'),
       gate: join(memory ?? root, 'gate'),
+      live: late && disk ? join(disk.folder, 'live') : null,
       memory,
       disk,
     }
+    // The worker's own: what the task may write to is mounted there.
+    if (slot.live !== null)
+      for (const part of ['', 'repo', 'context', 'output']) mkdirSync(join(slot.live, part), { mode: 0o755 })
     mkdirSync(slot.context, { mode: 0o755 })
     mkdirSync(slot.gate, { mode: 0o755 })
     makeOwned(slot.output, 0o755, owner)

@@ -98,7 +98,7 @@ class WorkspaceRoom implements Workspaces {
   readonly #swept: Promise<void>
 
   constructor(options: WorkspacesOptions) {
-    if (options.strategy === 'overlay_volume' && !isMountable(options.dataDir)) {
+    if (options.strategy.includes('overlay') && !isMountable(options.dataDir)) {
       throw new Error(
         `data folder ${options.dataDir} can't be mounted: its path must not hold spaces, "," or ":"`,
       )
@@ -158,8 +158,9 @@ class WorkspaceRoom implements Workspaces {
     const { dataDir, owner: worker, disks } = this.#options
     const bytes = task.environment.resources.disk
     const withMemory = secrets.size > 0
+    const late = this.#options.strategy === 'late_overlay'
     const make = () =>
-      makeSlot(dataDir, worker, owner, { disks: disks && { from: disks, bytes }, withMemory })
+      makeSlot(dataDir, worker, owner, { disks: disks && { from: disks, bytes }, withMemory, late })
     try {
       return await make()
     } catch (error) {
@@ -204,23 +205,25 @@ class WorkspaceRoom implements Workspaces {
     const owner = ownerFor(task.environment.profile)
     const { strategy, engine, owner: worker } = this.#options
     const layers = await makeLayers(strategy, slot, lower.repo, owner, signal)
-    // The engine makes the volume, which it looks into only when it mounts it, while we write what goes into it.
-    const delivering = makeDelivery(engine, worker, slot, layers).then(delivery => {
-      made.delivery = delivery
-      return delivery
-    })
+    const deliver = async () => {
+      made.delivery = await makeDelivery(engine, worker, slot, layers, readOnly)
+      return made.delivery
+    }
+    // The engine makes a volume, which it looks into only when it mounts it, while we write what goes into it. What we mount
+    // ourselves must be whole before.
+    const early = layers.strategy === 'late_overlay' ? null : deliver()
     try {
       writeContext(slot, task)
       const placings = [...files, ...placingsOf(task.workspace.files)]
       const placed = await placeFiles(placings, slot, layers, owner)
       // What the task may only read is shown as it is.
       if (!readOnly) personalize(task, layers, placed, owner)
-      const delivery = await delivering
+      const delivery = await (early ?? deliver())
       signal.throwIfAborted()
       return { layers, delivery, placed }
     } finally {
       // A volume that comes after its removal would stay.
-      await delivering.catch(() => undefined)
+      await early?.catch(() => undefined)
     }
   }
 }

@@ -2,7 +2,7 @@ import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { TaskFailure } from '@agirunner/contracts'
 import { ChildPool } from '../../workspace/children/pool.js'
-import type { WorkspacePlan } from '../../workspace/plan.js'
+import { isOverlay, type WorkspacePlan } from '../../workspace/plan.js'
 import type { ArtifactsJob, Collected } from '../artifacts/collect.js'
 import type { CapturedChanges, ChangesJob } from './job.js'
 import type { KeepJob, KeptCommits } from './keep-commits.js'
@@ -118,7 +118,7 @@ export function createChangesCapture(options: ChangesCaptureOptions = {}): Chang
 /** Where the merged view of an overlay may be mounted. */
 async function viewOf({ slot, layers }: WorkspacePlan): Promise<string> {
   const view = join(slot.root, 'view')
-  if (layers.strategy === 'overlay_volume') await mkdir(view, { recursive: true, mode: 0o700 })
+  if (isOverlay(layers)) await mkdir(view, { recursive: true, mode: 0o700 })
   return view
 }
 

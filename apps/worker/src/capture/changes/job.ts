@@ -6,7 +6,7 @@ import { CHILD_ENV } from '../../support/program.js'
 import { readSpecials } from '../../workspace/archive/specials.js'
 import { hashObject, ObjectStore } from '../../workspace/git/objects.js'
 import { MAX_OBJECT_BYTES } from '../../workspace/git/repository.js'
-import type { RepositoryLayers, WorkspacePlan } from '../../workspace/plan.js'
+import { isOverlay, type RepositoryLayers, type WorkspacePlan } from '../../workspace/plan.js'
 import { type BaseTree, CommitTree, treeAfter } from './base-tree.js'
 import { readCommits } from './commits.js'
 import { FolderTree } from './folder-tree.js'
@@ -70,7 +70,7 @@ export async function runChanges(job: ChangesJob): Promise<CapturedChanges> {
 
 /** Has the workspace where `workTreeOf` looks for it while `work` runs. */
 export function withView<T>({ layers, view }: Pick<ChangesJob, 'layers' | 'view'>, work: () => T): T {
-  const unmount = layers.strategy === 'overlay_volume' ? mountView(layers, view) : () => undefined
+  const unmount = isOverlay(layers) ? mountView(layers, view) : () => undefined
   try {
     return work()
   } finally {
@@ -161,7 +161,7 @@ function scanAll({ layers, placed, slotRoot }: ChangesJob, base: BaseTree, tree:
   const pristine = new WorkTree(layers.lower)
   const tracked = () => index() ?? NO_INDEX
   const scan = new Scan({ base, tree, pristine, placed: names, isUntouched, tracked })
-  if (layers.strategy !== 'overlay_volume') scan.compareFolder('', base.root)
+  if (!isOverlay(layers)) scan.compareFolder('', base.root)
   else
     scanOverlay(scan, { upper: new WorkTree(layers.upper), lower: new WorkTree(layers.lower), merged: tree })
   forgetUntracked(scan, base, { tree, pristine, index })
@@ -174,7 +174,7 @@ export function workTreeOf({
   view,
   slotRoot,
 }: Pick<ChangesJob, 'layers' | 'view' | 'slotRoot'>): WorkTree {
-  if (layers.strategy === 'overlay_volume') return new WorkTree(view)
+  if (isOverlay(layers)) return new WorkTree(view)
   return new WorkTree(layers.copy, layers.strategy === 'archive' ? readSpecials(slotRoot) : undefined)
 }
 

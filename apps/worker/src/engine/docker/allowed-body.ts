@@ -49,6 +49,8 @@ function mountsOf({ bindRoots }: Allowed) {
     Source: source,
     Target: target,
     ReadOnly: z.boolean(),
+    // From the host to the container, never the other way.
+    BindOptions: z.strictObject({ Propagation: z.literal('rslave') }).optional(),
   })
   const volume = z.strictObject({
     Type: z.literal('volume'),

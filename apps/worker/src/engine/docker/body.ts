@@ -57,6 +57,7 @@ export function createBody(spec: ContainerSpec): Docker.ContainerCreateOptions {
         Source: mount.source,
         Target: mount.target,
         ReadOnly: mount.readOnly,
+        ...(mount.live ? { BindOptions: { Propagation: 'rslave' } } : {}),
         ...(mount.type === 'volume'
           ? { VolumeOptions: { NoCopy: true } as Docker.MountSettings['VolumeOptions'] }
           : {}),

@@ -1,0 +1,37 @@
+import { join } from 'node:path'
+import { runProgram } from '../support/program.js'
+import { OVERLAY_OPTIONS, sharedFolders } from './delivery.js'
+import { unmountDisk } from './disk/disk-image.js'
+import type { Delivery, OverlayLayers, Slot } from './plan.js'
+
+/**
+ * Mounts a task's repository where a container sees it that may have been running for long: below a folder of the slot's
+ * disk, whose mounts the container hears of.
+ *
+ * @throws Error with what `mount` said
+ */
+export async function mountLate(
+  slot: Slot & { readonly live: string },
+  layers: OverlayLayers,
+  readOnly: boolean,
+): Promise<Delivery> {
+  const { lower, upper, work } = layers
+  const options = `${readOnly ? 'ro' : 'rw'},nosuid,nodev,lowerdir=${lower},upperdir=${upper},workdir=${work},${OVERLAY_OPTIONS}`
+  await runProgram('mount', ['-t', 'overlay', '-o', options, 'overlay', repoOf(slot)])
+  return lateDelivery(slot)
+}
+
+/** The way of a repository that is mounted. */
+export function lateDelivery(slot: Slot & { readonly live: string }): Delivery {
+  const repo = { type: 'bind', source: repoOf(slot) } as const
+  const delivery = sharedFolders(slot, repo, () => unmountDisk(repo.source))
+  return { ...delivery, workspace: { type: 'bind', source: slot.live } }
+}
+
+function repoOf({ live }: { readonly live: string }): string {
+  return join(live, 'repo')
+}
+
+export function isLive(slot: Slot): slot is Slot & { readonly live: string } {
+  return slot.live !== null
+}
