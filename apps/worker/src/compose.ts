@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { mkdir } from 'node:fs/promises'
+import { mkdir, statfs } from 'node:fs/promises'
 import { join } from 'node:path'
 import {
   type Capability,
@@ -19,6 +19,7 @@ import { sweepArtifacts } from './cleanup/retention.js'
 import type { Config } from './config.js'
 import { type ConsumeOptions, consume } from './consume.js'
 import { openTaskGroups } from './engine/cgroup/open.js'
+import type { TaskGroups } from './engine/cgroup/task-groups.js'
 import { dockerEngine } from './engine/docker/docker-engine.js'
 import type { ContainerEngine, EngineInfo } from './engine/engine.js'
 import type { Owner } from './engine/labels.js'
@@ -27,6 +28,8 @@ import { Execution } from './execution/execution.js'
 import { createImages } from './execution/images/index.js'
 import { Keeper } from './execution/keep.js'
 import { Networks } from './execution/network/networks.js'
+import { park } from './execution/parking/parked-container.js'
+import { ParkingLot } from './execution/parking/parking-lot.js'
 import { sharedLimits } from './execution/shared-limits.js'
 import { Cancellations } from './intake/cancellations.js'
 import { startHeartbeat } from './intake/heartbeat.js'
@@ -57,6 +60,8 @@ const PRUNE_MS = 30_000
 /** How late a task may hear that its `limits.queue` is over. */
 const EXPIRE_MS = 500
 const NETWORKS_MS = 10_000
+/** What waits must leave so many times its disk free: it takes no room from tasks. */
+const PARKING_ROOM = 4
 /** A task of a newer version is offered again after this long. */
 const NEWER_MS = 30_000
 
@@ -112,7 +117,12 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
   release.defer('changes capture', () => changes.close())
   const images = await createImages(config, { engine, info, owner })
   const grouping = await openTaskGroups({ info, owner, host: config.engine.host })
+  const parking = await openParking(
+    { config, engine, info, owner, networks, groups: grouping.groups, workspaces, log },
+    release,
+  )
   const execution = new Execution({
+    parking: parking.lot,
     engine,
     info,
     owner,
@@ -203,6 +213,7 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
     grouping.capability,
     workspaces.capability,
     secretsCapability(workspaces.strategy),
+    parking.capability,
     ...networks.capabilities(),
     images.capability,
   ]
@@ -214,6 +225,7 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
       running: new Set([...status.running, ...adopter.taskIds]),
     }),
     capabilities: capabilities(),
+    ...(parking.lot ? { parking: parking.lot.status() } : {}),
   })
   const heartbeat = release.own(await startHeartbeat({ redis, names, log, describe }), 'heartbeat')
   await cancellations.start(names)
@@ -242,14 +254,64 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
     hurry: () => drained.abort(),
     drain: async () => {
       status.draining = true
+      const unparked = parking.lot?.release()
       void heartbeat.now().catch(() => undefined)
       const late = setTimeout(() => drained.abort(), config.drainMs)
       await worker.close()
       await adopter.settled()
+      await unparked
       clearTimeout(late)
       await release.all()
     },
   }
+}
+
+/** Containers that wait for tasks, where workspaces can be mounted into them. */
+async function openParking(
+  parts: {
+    config: Config
+    engine: ContainerEngine
+    info: EngineInfo
+    owner: Owner
+    networks: Networks
+    groups: TaskGroups | null
+    workspaces: { room: Workspaces; strategy: Strategy; why: string }
+    log: Log
+  },
+  release: ReleaseStack,
+): Promise<{ lot: ParkingLot | null; capability: Capability }> {
+  const { config, engine, info, owner, networks, groups, workspaces, log } = parts
+  const name = 'parking'
+  const off = (detail: string, fix: string | null) => ({
+    lot: null,
+    capability: { name, state: 'missing', detail, fix } as const,
+  })
+  if (config.parking.max === 0) return off('switched off by AGIRUNNER_PARK', null)
+  if (workspaces.strategy !== 'late_overlay') {
+    const fix = 'run the worker as root beside the engine, with disks of their own for tasks'
+    return off(`workspaces can't be mounted into containers that run: ${workspaces.why}`, fix)
+  }
+  const options = {
+    engine,
+    info,
+    owner,
+    networks,
+    groups,
+    makeSlot: workspaces.room.makeSlot.bind(workspaces.room),
+  }
+  const lot = new ParkingLot({
+    ...config.parking,
+    log,
+    park: (shape, image) => park(options, shape, image),
+    hasRoom: async diskBytes => {
+      const { bavail, bsize } = await statfs(config.dataDir)
+      return bavail * bsize > config.cache.minFreeBytes + PARKING_ROOM * diskBytes
+    },
+  })
+  release.own(lot, 'parked containers')
+  every(PRUNE_MS, release, log, () => lot.prune())
+  const detail = `up to ${config.parking.max} containers wait for tasks like those that ran`
+  return { lot, capability: { name, state: 'enforced', detail, fix: null } }
 }
 
 async function makeWorkspaces(

@@ -10,6 +10,7 @@ import {
   readCatalog,
 } from '@agirunner/contracts'
 import { z } from 'zod'
+import type { ParkingBudget } from './execution/parking/parking-lot.js'
 import { type EgressRange, parseRanges } from './support/address-ranges.js'
 import { type HostRoot, readHostRoots } from './support/host-roots.js'
 import { LIMIT_VARIABLES, type LimitPolicy, limitPolicy } from './support/limit-policy.js'
@@ -74,6 +75,9 @@ const VARIABLES = {
   AGIRUNNER_PULL_IDLE_SECONDS: seconds.default(60),
   AGIRUNNER_CATALOG: z.string().startsWith('/', 'must be an absolute path').optional(),
   AGIRUNNER_STRATEGY: z.enum(['auto', ...STRATEGIES]).default('auto'),
+  AGIRUNNER_PARK: z.coerce.number().int().min(0).max(256).default(4),
+  AGIRUNNER_PARK_MEMORY: size.prefault('256Mi'),
+  AGIRUNNER_PARK_SECONDS: seconds.default(900),
   AGIRUNNER_DISK_QUOTA: z.enum(['auto', 'off']).default('auto'),
   AGIRUNNER_CACHE_BYTES: size.prefault(DEFAULT_CACHE_BYTES),
   AGIRUNNER_DISK_FLOOR: size.prefault('2Gi'),
@@ -120,6 +124,8 @@ export interface Config {
   /** What tasks may ask for at most, and what they get where they name nothing. */
   readonly limits: LimitPolicy
   readonly strategy: 'auto' | Strategy
+  /** What may wait for tasks; `max` 0 for nothing. */
+  readonly parking: ParkingBudget
   /** Whether tasks get a disk of their own where that works. */
   readonly diskQuota: 'auto' | 'off'
   /** What the cache of repositories and snapshots may occupy, and what must stay free beside it. */
@@ -185,6 +191,11 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
     limits: limitPolicy(value),
     strategy: value.AGIRUNNER_STRATEGY,
     diskQuota: value.AGIRUNNER_DISK_QUOTA,
+    parking: {
+      max: value.AGIRUNNER_PARK,
+      memoryBytes: value.AGIRUNNER_PARK_MEMORY,
+      maxAgeMs: value.AGIRUNNER_PARK_SECONDS * 1000,
+    },
     cache: { maxBytes: value.AGIRUNNER_CACHE_BYTES, minFreeBytes: value.AGIRUNNER_DISK_FLOOR },
     catalog,
     dockerConfigDir: value.DOCKER_CONFIG ?? join(homedir(), '.docker'),

@@ -12,6 +12,7 @@ import type { Reached } from './report/result.js'
 import { NOTHING_REACHED } from './report/result.js'
 import { ReleaseStack, type ReportLeak, withDeadline } from './support/lifecycle.js'
 import type { Workspaces } from './workspace/index.js'
+import type { Slot } from './workspace/plan.js'
 
 export interface Rooms {
   readonly workspaces: Workspaces
@@ -60,15 +61,19 @@ export async function runTask<T>(
   const release = new ReleaseStack(rooms.leaked)
   let reached: Reached = NOTHING_REACHED
   try {
+    if (begun === null) rooms.execution.check(accepted)
+    const parked = begun === null ? rooms.execution.reserve(accepted) : null
+    if (parked) release.own(parked, 'parked container')
+    const slot = parked?.slot ?? null
     const plan = release.own(
-      begun ? rooms.workspaces.adopt(begun.claim.plan) : await prepare(rooms, accepted, state, signal),
+      begun ? rooms.workspaces.adopt(begun.claim.plan) : await prepare(rooms, accepted, state, signal, slot),
       'workspace',
     )
     reached = { ...reached, base: plan.base, layers: plan.layers, leftOut: plan.leftOut }
     const container = release.own(
       begun
         ? await rooms.execution.adopt(accepted, plan, state, begun)
-        : await rooms.execution.start(accepted, plan, state, signal),
+        : await rooms.execution.start(accepted, plan, state, signal, parked),
       'container',
     )
     reached = { ...reached, container }
@@ -102,8 +107,13 @@ export async function runTask<T>(
   }
 }
 
-async function prepare(rooms: Rooms, accepted: AcceptedTask, state: AttemptState, signal: AbortSignal) {
-  rooms.execution.check(accepted)
+async function prepare(
+  rooms: Rooms,
+  accepted: AcceptedTask,
+  state: AttemptState,
+  signal: AbortSignal,
+  slot: Slot | null,
+) {
   state.enter('workspace')
   return await withDeadline(
     {
@@ -113,7 +123,8 @@ async function prepare(rooms: Rooms, accepted: AcceptedTask, state: AttemptState
       phase: 'workspace',
       signal,
     },
-    inner => rooms.workspaces.prepare(accepted, { signal: inner, progress: data => state.progress(data) }),
+    inner =>
+      rooms.workspaces.prepare(accepted, { signal: inner, progress: data => state.progress(data), slot }),
   )
 }
 

@@ -122,6 +122,17 @@ export interface WorkerRecord {
     readonly hits: number
     readonly misses: number
   }
+  /** Containers that wait for tasks, and how often one did since the start; not there where none can. */
+  readonly parking?: {
+    readonly hits: number
+    readonly misses: number
+    readonly parked: readonly {
+      readonly image: string
+      readonly profile: string
+      readonly network: string
+      readonly ageMs: number
+    }[]
+  }
   /** Folders of its machine below which tasks may name their own; an older worker does not say. */
   readonly hostRoots?: readonly string[]
   /** What it can enforce on its machine; an older worker does not say. */

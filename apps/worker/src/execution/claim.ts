@@ -25,6 +25,7 @@ export interface Claim {
     readonly digest: string | null
   }
   readonly plan: SavedPlan
+  readonly parked: boolean
   /** Null where the container has no network. */
   readonly network: SavedNetwork | null
   readonly state: SavedState

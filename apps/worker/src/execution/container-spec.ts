@@ -1,47 +1,55 @@
-import type { Task } from '@agirunner/contracts'
 import type { ContainerSpec, EngineInfo, ImageInfo, Mount } from '../engine/engine.js'
-import { labelsOf, type Owner } from '../engine/labels.js'
+import { type Kind, labelsOf, type Owner } from '../engine/labels.js'
 import type { AcceptedTask } from '../intake/accepted-task.js'
-import { PARTS, type Part, type WorkspacePlan } from '../workspace/plan.js'
+import { type Delivery, PARTS, type Part, type Slot, type WorkspacePlan } from '../workspace/plan.js'
 import { secretsFolder } from '../workspace/secrets.js'
 import { GATE_COMMAND, INSIDE } from './gate.js'
 import { volumeTmpfs } from './images/fit.js'
 import type { TaskNetwork } from './network/networks.js'
 import { PROFILES } from './profiles.js'
-
-type Profile = Task['environment']['profile']
+import type { Shape } from './shape.js'
 
 /** What a task may read and not change, whoever it runs as. */
 const READ_ONLY: readonly Part[] = ['context', 'gate']
 
 /** A name that says what it is, the same for the same attempt: a second create of it answers 409. */
-function containerName(taskId: string, attempt: number): string {
-  return `agirunner-${taskId}-${attempt}`
+export function containerName({ task, attempt }: Pick<AcceptedTask, 'task' | 'attempt'>): string {
+  return `agirunner-${task.taskId}-${attempt}`
 }
 
-/** The container of one attempt. Nothing of the task's text reaches it but through the gate's file. */
-export function containerSpec(
-  accepted: AcceptedTask,
-  plan: WorkspacePlan,
-  options: { owner: Owner; image: ImageInfo; reference: string; engine: EngineInfo; network: TaskNetwork },
-): ContainerSpec {
-  const { task, attempt } = accepted
-  const { resources, profile } = task.environment
-  const { slot, owner: user } = plan
+export interface SpecOptions {
+  readonly name: string
+  readonly kind: Kind
+  readonly slot: Slot
+  readonly user: WorkspacePlan['owner']
+  /** Where the parts of its workspace are, or will be. */
+  readonly delivery: Pick<Delivery, 'mounts' | 'workspace'>
+  /** Whether the repository is only to be read. */
+  readonly readOnly: boolean
+  readonly owner: Owner
+  readonly image: ImageInfo
+  readonly engine: EngineInfo
+  readonly network: Pick<TaskNetwork, 'name' | 'dns'>
+}
+
+/** A container of that shape. Nothing of a task's text reaches it but through the gate's file. */
+export function containerSpec(shape: Shape, options: SpecOptions): ContainerSpec {
+  const { resources, profile } = shape
+  const { slot, user, delivery } = options
   const secrets = secretsFolder(slot)
   return {
-    name: containerName(task.taskId, attempt),
+    name: options.name,
     image: options.image.id,
     command: GATE_COMMAND,
     // Docker's init passes a signal to the whole process group, so that a trap in a script runs at once.
     env: ['TINI_KILL_PROCESS_GROUP=1'],
-    labels: labelsOf(options.owner, 'task', slot.id, options.reference),
+    labels: labelsOf(options.owner, options.kind, slot.id, shape.reference),
     user: `${user.uid}:${user.gid}`,
     ...PROFILES[profile],
     mounts: [
-      ...workspaceMounts(plan, profile),
+      ...workspaceMounts(options, profile),
       ...PARTS.filter(part => part !== 'repo').map(part => ({
-        ...plan.delivery.mounts[part],
+        ...delivery.mounts[part],
         target: INSIDE[part],
         readOnly: READ_ONLY.includes(part),
       })),
@@ -60,12 +68,12 @@ export function containerSpec(
     shmBytes: resources.shm,
     network: options.network.name,
     dns: options.network.dns,
-    runtime: task.environment.runtime,
+    runtime: shape.runtime,
   }
 }
 
 /** The repository, or the folder below which it is mounted: what the root file system there would let the task do, it may. */
-function workspaceMounts({ delivery, readOnly }: WorkspacePlan, profile: Profile): Mount[] {
+function workspaceMounts({ delivery, readOnly }: SpecOptions, profile: Shape['profile']): Mount[] {
   if (delivery.workspace === null) return [{ ...delivery.mounts.repo, target: INSIDE.repo, readOnly }]
   const rooted = PROFILES[profile].readOnlyRoot
   return [{ ...delivery.workspace, target: INSIDE.workspace, readOnly: rooted, live: true }]

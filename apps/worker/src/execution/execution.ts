@@ -1,4 +1,4 @@
-import { chown, writeFile } from 'node:fs/promises'
+import { chown, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { TaskFailure } from '@agirunner/contracts'
 import type { AttemptState } from '../attempt-state.js'
@@ -12,14 +12,17 @@ import { Accounting } from './accounting.js'
 import { AttachedLog } from './attached-log.js'
 import type { Adopted } from './bootstrap-watch.js'
 import { type Claim, writeClaim } from './claim.js'
-import { containerSpec, secretVariables, taskEnvironment } from './container-spec.js'
+import { containerName, containerSpec, secretVariables, taskEnvironment } from './container-spec.js'
 import { DiskWatch } from './disk-watch.js'
-import { renderGate, renderSecrets, SECRETS_FILE } from './gate.js'
+import { renderGate, renderSecrets, SCRIPT_FILE, SECRETS_FILE, TASK_FILE } from './gate.js'
 import type { Images, ReadyImage } from './images/images.js'
 import type { Verification } from './images/verification.js'
 import type { Networks, TaskNetwork } from './network/networks.js'
+import type { ParkedContainer } from './parking/parked-container.js'
+import type { ParkingLot } from './parking/parking-lot.js'
 import { refuseProfile } from './profiles.js'
 import type { RunningContainer } from './running-container.js'
+import { shapeOf } from './shape.js'
 import { newBorder } from './step-borders.js'
 import { Supervisor } from './supervise.js'
 
@@ -29,6 +32,8 @@ export interface ExecutionOptions {
   readonly owner: Owner
   readonly networks: Networks
   readonly images: Images
+  /** Containers that wait for tasks; null where none can. */
+  readonly parking: ParkingLot | null
   readonly verification: Verification
   /** The operator's deadline for the bootstrap of a task, in milliseconds. */
   readonly bootstrapMs: number
@@ -60,9 +65,16 @@ export class Execution {
     this.#options.images.check(accepted.task.environment.image)
   }
 
+  /** A container that waits for a task of this one's shape, with its slot; it is the caller's. Null when there is none. */
+  reserve(accepted: AcceptedTask): ParkedContainer | null {
+    const { parking, images } = this.#options
+    return parking?.take(shapeOf(accepted, images.referenceOf(accepted.task.environment.image))) ?? null
+  }
+
   /**
    * Starts the task's container; it runs the task, or its bootstrap, when this returns.
    *
+   * @param parked what `reserve` gave; the plan is of its slot then
    * @param signal aborts what is under way; a container that was made by then is removed before this throws
    * @throws TaskFailure `image.*`, `container.*`, `engine.unavailable`, or the signal's reason
    */
@@ -71,10 +83,91 @@ export class Execution {
     plan: WorkspacePlan,
     state: AttemptState,
     signal: AbortSignal,
+    parked: ParkedContainer | null,
   ): Promise<RunningContainer> {
     state.enter('image')
     const image = await this.#readyImage(accepted, state, signal)
     state.enter('create')
+    const shape = shapeOf(accepted, image.reference)
+    const running =
+      (await this.#openParked(parked, image, accepted, plan, state, signal)) ??
+      (await this.#startOwn(image, accepted, plan, state, signal))
+    const over = this.#options.parking?.use(shape, image.info)
+    if (over) void running.exit.then(over, over)
+    return running
+  }
+
+  /** @returns null when it can't be used any more: then its container is gone, and its slot is as it was */
+  async #openParked(
+    parked: ParkedContainer | null,
+    image: ReadyImage,
+    accepted: AcceptedTask,
+    plan: WorkspacePlan,
+    state: AttemptState,
+    signal: AbortSignal,
+  ): Promise<RunningContainer | null> {
+    if (parked === null) return null
+    // Somebody may have given the name to another image since.
+    if (parked.imageId !== image.info.id) return await this.#giveUp(parked, plan)
+    const { engine, groups, owner, networks } = this.#options
+    const network = await networks.assign(parked.network, accepted.task, place => state.egressDenied(place))
+    const { id: slot } = plan.slot
+    const accounting = Accounting.adopt(engine, groups, accepted.task, { slot, worker: owner.worker })
+    const name = containerName(accepted)
+    const made = { id: parked.id, name, image: image.reference, digest: image.digest }
+    const claim = () => this.#claim(accepted, plan, network, made, state, true)
+    try {
+      await this.#writeGate(accepted, plan, network, null, TASK_FILE)
+      signal.throwIfAborted()
+      state.enter('start')
+      claim()
+      await this.#options.beforeRun(accepted)
+      signal.throwIfAborted()
+    } catch (error) {
+      await parked.discard()
+      await network.release()
+      throw error
+    }
+    try {
+      parked.open()
+    } catch {
+      await network.release()
+      return await this.#giveUp(parked, plan)
+    }
+    state.enter(accepted.task.environment.bootstrap.length > 0 ? 'bootstrap' : 'run')
+    claim()
+    // Nobody waits for the name but who looks at the engine; a result is not written before.
+    const renamed = engine.rename(parked.id, name).catch(() => undefined)
+    const started = { accepted, plan, log: null, network, accounting, made, state, claim }
+    return this.#supervise({ ...started, adopted: null, parked: true, renamed })
+  }
+
+  async #giveUp(parked: ParkedContainer, { slot }: WorkspacePlan): Promise<null> {
+    await parked.discard()
+    await rm(join(slot.gate, SCRIPT_FILE), { force: true })
+    return null
+  }
+
+  /** A container of the task's own, made now. */
+  async #startOwn(
+    image: ReadyImage,
+    accepted: AcceptedTask,
+    plan: WorkspacePlan,
+    state: AttemptState,
+    signal: AbortSignal,
+  ): Promise<RunningContainer> {
+    const { parking } = this.#options
+    const start = () => this.#startWithNetwork(image, accepted, plan, state, signal)
+    return await (parking ? parking.first(start) : start())
+  }
+
+  async #startWithNetwork(
+    image: ReadyImage,
+    accepted: AcceptedTask,
+    plan: WorkspacePlan,
+    state: AttemptState,
+    signal: AbortSignal,
+  ): Promise<RunningContainer> {
     const network = await this.#options.networks.acquire(accepted.task, place => state.egressDenied(place))
     try {
       return await this.#startIn(network, image, accepted, plan, state, signal)
@@ -94,16 +187,21 @@ export class Execution {
   ): Promise<RunningContainer> {
     const { engine, owner, info } = this.#options
     const border = plan.delivery.shared ? null : newBorder()
-    await this.#writeGate(accepted, plan, network, border)
+    await this.#writeGate(accepted, plan, network, border, SCRIPT_FILE)
     await plan.delivery.send({ image: image.info.id, signal, progress: data => state.progress(data) })
     signal.throwIfAborted()
     const accounting = await Accounting.prepare(engine, this.#options.groups, accepted.task, plan.slot.id)
     const spec = {
-      ...containerSpec(accepted, plan, {
+      ...containerSpec(shapeOf(accepted, image.reference), {
+        name: containerName(accepted),
+        kind: 'task',
+        slot: plan.slot,
+        user: plan.owner,
+        delivery: plan.delivery,
+        readOnly: plan.readOnly,
         owner,
         engine: info,
         image: image.info,
-        reference: image.reference,
         network,
       }),
       ...accounting.spec,
@@ -113,7 +211,7 @@ export class Execution {
       throw error
     })
     const made = { id, name: spec.name, image: image.reference, digest: image.digest }
-    const claim = () => this.#claim(accepted, plan, network, made, state)
+    const claim = () => this.#claim(accepted, plan, network, made, state, false)
     let log: AttachedLog | null = null
     try {
       signal.throwIfAborted()
@@ -132,7 +230,8 @@ export class Execution {
     }
     state.enter(accepted.task.environment.bootstrap.length > 0 ? 'bootstrap' : 'run')
     claim()
-    return this.#supervise({ accepted, plan, log, network, accounting, made, state, claim, adopted: null })
+    const started = { accepted, plan, log, network, accounting, made, state, claim }
+    return this.#supervise({ ...started, adopted: null, parked: false })
   }
 
   /**
@@ -169,6 +268,7 @@ export class Execution {
       state,
       claim: again,
       adopted,
+      parked: claim.parked,
     })
   }
 
@@ -179,6 +279,7 @@ export class Execution {
     { saved: network }: TaskNetwork,
     container: Claim['container'],
     state: AttemptState,
+    parked: boolean,
   ): void {
     const saved = savePlan(plan)
     if (saved === null) return
@@ -193,6 +294,7 @@ export class Execution {
       startedAt,
       container,
       plan: saved,
+      parked,
       network,
       state: state.save(),
     })
@@ -220,6 +322,7 @@ export class Execution {
     plan: WorkspacePlan,
     network: TaskNetwork,
     border: string | null,
+    name: string,
   ): Promise<void> {
     const { log, gate } = plan.slot
     const { run, environment } = accepted.task
@@ -230,7 +333,7 @@ export class Execution {
     const script = renderGate(run, taskEnvironment(accepted, network), { border, notes, bootstrap, secrets })
     await Promise.all([
       ...(secrets ? [writeOwned(join(gate, SECRETS_FILE), renderSecrets(variables), plan)] : []),
-      writeFile(join(gate, 'f'), script, { mode: 0o444, flag: 'wx' }),
+      writeFile(join(gate, name), script, { mode: 0o444, flag: 'wx' }),
       ...['o', 'e', 's'].map(name => writeOwned(join(log, name), '', plan)),
     ])
   }
@@ -253,17 +356,8 @@ export class Execution {
     return known.find(container => container.name === name)
   }
 
-  #supervise({
-    accepted,
-    plan,
-    log,
-    network,
-    accounting,
-    made,
-    state,
-    claim,
-    adopted,
-  }: Started): RunningContainer {
+  #supervise(started: Started): RunningContainer {
+    const { accepted, plan, log, network, accounting, made, state, claim, adopted, parked } = started
     const { engine, bootstrapMs } = this.#options
     const { timeout, grace } = accepted.task.limits
     const { length: commands } = accepted.task.environment.bootstrap
@@ -295,7 +389,10 @@ export class Execution {
       onLimit: limit => supervisor.stop('limit', limit),
     })
     accounting.begin(made.id, plan.slot.log, () => supervisor.stop('idle'))
-    const exit = supervisor.exit.then(ended => accounting.complete(ended))
+    const exit = supervisor.exit.then(async ended => {
+      await started.renamed
+      return await accounting.complete(ended)
+    })
     // As with the supervisor's own: whoever waits sees the rejection.
     exit.catch(() => undefined)
     return {
@@ -304,6 +401,7 @@ export class Execution {
       image: made.image,
       imageDigest: made.digest,
       plan,
+      parked,
       exit,
       usage: () => accounting.usage(),
       egress: () => network.egress(),
@@ -338,6 +436,9 @@ interface Started {
   /** Notes again where the attempt is. */
   readonly claim: () => void
   readonly adopted: Adopted | null
+  readonly parked: boolean
+  /** Settles when the container has its task's name; not there where it had it from the start. */
+  readonly renamed?: Promise<void>
 }
 
 /** An engine that gave no answer may have started it. */

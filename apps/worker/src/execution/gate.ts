@@ -12,8 +12,17 @@ export const INSIDE = {
   secrets: '/run/secrets',
 } as const
 
+/** In the gate's folder: a script, or a FIFO where a container waits for one. */
+export const SCRIPT_FILE = 'f'
+
 /** What PID 1's child runs: the script that the worker puts into the gate's folder. */
-export const GATE_COMMAND: readonly string[] = ['/bin/sh', '-c', `. ${INSIDE.gate}/f`]
+export const GATE_COMMAND: readonly string[] = ['/bin/sh', '-c', `. ${INSIDE.gate}/${SCRIPT_FILE}`]
+
+/** The task's script beside the FIFO. */
+export const TASK_FILE = 't'
+
+/** What comes through the FIFO: short enough to be written at once, whatever a task has to run. */
+export const PARKED_SCRIPT = `. ${INSIDE.gate}/${TASK_FILE}\n`
 
 /**
  * The status with which the gate ends when it could not even reach the command. A task may end with the same status, so

@@ -37,6 +37,8 @@ export interface RunningContainer extends Releasable {
   readonly image: string
   readonly imageDigest: string | null
   readonly plan: WorkspacePlan
+  /** Whether it waited for the task, started ahead of time. */
+  readonly parked: boolean
   /** What it did to its disk; known once it has ended. Never rejects. */
   disk(): Promise<DiskRecord>
   /** Settles once the container has ended, for whatever cause. Rejects only when the engine can't be asked any more. */

@@ -115,7 +115,7 @@ export function buildResult(options: {
       name: container.name,
       image: container.image,
       imageDigest: container.imageDigest,
-      parked: false,
+      parked: container.parked,
       strategy: reached.layers?.strategy ?? 'copy',
     },
     worker: { ...options.worker },

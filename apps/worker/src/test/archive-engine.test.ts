@@ -270,6 +270,7 @@ describe('a task whose engine shares no files', () => {
       networks: await onlyNone(engine, owner),
       images: made.images,
       verification: made.verification,
+      parking: null,
       bootstrapMs: 60_000,
       groups: null,
       allowRootProfile: true,
@@ -280,7 +281,7 @@ describe('a task whose engine shares no files', () => {
     const { taskId } = accepted.task
     const state = new AttemptState({ taskId, attempt: 1, queuedMs: 0, emit: () => undefined })
     state.enter('workspace')
-    return await execution.start(accepted, plan, state, QUIET.signal)
+    return await execution.start(accepted, plan, state, QUIET.signal, null)
   }
 
   test.each(['user', 'root'] as const)('finds what any other finds, profile %s', async profile => {

@@ -4,9 +4,10 @@ import { expect, test } from '@jest/globals'
 import { bodyCheck } from '../engine/docker/allowed-body.js'
 import { createBody } from '../engine/docker/body.js'
 import { DummyEngine } from '../engine/dummy/dummy-engine.js'
-import { containerSpec } from '../execution/container-spec.js'
+import { containerName, containerSpec } from '../execution/container-spec.js'
 import type { TaskNetwork } from '../execution/network/networks.js'
 import { refuseProfile } from '../execution/profiles.js'
+import { shapeOf } from '../execution/shape.js'
 import { Redactor } from '../support/redactor.js'
 import { PARTS, type WorkspacePlan } from '../workspace/plan.js'
 
@@ -191,6 +192,7 @@ const plan = {
   owner: { uid: 10_001, gid: 10_001 },
   delivery: {
     mounts: Object.fromEntries(PARTS.map(part => [part, { type: 'bind', source: `${SLOT}/${part}` }])),
+    workspace: null,
   },
 } as unknown as WorkspacePlan
 const owner = { worker: 'w-1-0-test', host: 'test', stack: 'test' }
@@ -221,11 +223,16 @@ function bodyFor(task: Task): Json {
     secrets: new Map(),
     redactor: Redactor.of([]),
   }
-  const asRoot = { ...plan, owner: { uid: 0, gid: 0 } } as WorkspacePlan
-  const spec = containerSpec(accepted, task.environment.profile === 'root' ? asRoot : plan, {
+  const { slot, delivery, readOnly } = plan
+  const spec = containerSpec(shapeOf(accepted, 'a reference'), {
+    name: containerName(accepted),
+    kind: 'task',
+    slot,
+    delivery,
+    readOnly,
+    user: task.environment.profile === 'root' ? { uid: 0, gid: 0 } : plan.owner,
     owner,
     image: { id: 'sha256:base', repoDigests: [], platform: 'linux/amd64', env: [], volumes: [] },
-    reference: 'a reference',
     engine: withRuntime,
     network: networkOf(task),
   })

@@ -151,6 +151,7 @@ function sending(room: Workspaces): Workspaces {
     prune: () => room.prune(),
     cacheStatus: () => room.cacheStatus(),
     adopt: saved => room.adopt(saved),
+    makeSlot: shape => room.makeSlot(shape),
     push: (...args) => room.push(...args),
     prepare: async (accepted, options) => {
       const plan = await room.prepare(accepted, options)

@@ -33,7 +33,7 @@ export function writeSecrets(slot: Slot, { secrets }: AcceptedTask, owner: FileO
   const folder = secretsFolder(slot)
   if (folder === null || slot.memory === null) return
   writeFileSync(join(slot.memory, KNOWN), encodeKnown(secrets), { mode: 0o600, flag: 'wx' })
-  mkdirSync(folder, { mode: 0o755 })
+  mkdirSync(folder, { mode: 0o755, recursive: true })
   for (const [name, { value, as }] of secrets) {
     if (as === 'env') continue
     const path = join(folder, name)

@@ -13,13 +13,14 @@ import type { TaskDisks } from './disk/task-disks.js'
 import { diskFull, isDiskFull } from './disk-full.js'
 import { personalize, placeFiles, placingsOf, writeContext } from './files.js'
 import type { PushJob } from './git/push-job.js'
+import { isLive, lateDelivery } from './late-overlay.js'
 import { isMountable, makeLayers } from './layers.js'
 import type { Delivery, Slot, Strategy, WorkspacePlan } from './plan.js'
 import type { PushWatch } from './push.js'
 import { GIT_LIMITS, type GitLimits, Remotes } from './remotes.js'
 import { Repositories } from './repositories.js'
 import { restorePlan, type SavedPlan } from './saved-plan.js'
-import { whyNoSecrets, writeSecrets } from './secrets.js'
+import { secretsFolder, whyNoSecrets, writeSecrets } from './secrets.js'
 import { type FileOwner, makeSlot, ownerFor, removeSlot } from './slots.js'
 import { Snapshots } from './snapshots.js'
 import { ArtifactSeeds } from './sources/artifacts.js'
@@ -53,6 +54,8 @@ export interface PrepareOptions {
   readonly signal: AbortSignal
   /** Told `{stage: 'resolve' | 'fetch' | 'checkout' | 'copy', …}` at most about four times a second. */
   readonly progress: (data: Record<string, unknown>) => void
+  /** One that `makeSlot` made, with a container that waits in it; the workspace does not own it. */
+  readonly slot?: Slot | null
 }
 
 /** A branch, and what it is to be set to. */
@@ -67,6 +70,16 @@ export interface Workspaces {
    * @throws TaskFailure `workspace.*`, `spec.forbidden`, `engine.unavailable`; the signal's reason
    */
   prepare(accepted: AcceptedTask, options: PrepareOptions): Promise<WorkspacePlan>
+  /**
+   * A slot for a task that is not known yet, of a container that waits for one.
+   *
+   * @throws Error where nothing can be mounted late, or there is no room
+   */
+  makeSlot(shape: {
+    profile: 'user' | 'root'
+    diskBytes: number
+    secrets: boolean
+  }): Promise<{ slot: Slot; delivery: Delivery; owner: FileOwner; remove: () => Promise<void> }>
   /** The workspace of a container that another worker started. */
   adopt(saved: SavedPlan): WorkspacePlan
   /**
@@ -124,15 +137,18 @@ class WorkspaceRoom implements Workspaces {
     })
   }
 
-  async prepare(accepted: AcceptedTask, { signal, progress }: PrepareOptions): Promise<WorkspacePlan> {
+  async prepare(
+    accepted: AcceptedTask,
+    { signal, progress, slot: given = null }: PrepareOptions,
+  ): Promise<WorkspacePlan> {
     signal.throwIfAborted()
     const why = accepted.secrets.size > 0 ? whyNoSecrets(this.#options.strategy) : null
     if (why !== null)
       throw new TaskFailure('environment.unsupported', `this worker can't give secrets to tasks: ${why}`)
     const owner = ownerFor(accepted.task.environment.profile)
-    const slot = await this.#slotFor(accepted, owner)
+    const slot = given ?? (await this.#slotFor(accepted, owner))
     const made: Made = {}
-    const release = () => releaseAll(slot, made)
+    const release = () => releaseAll(slot, made, given === null)
     try {
       const sourced = await this.#sources.take(accepted, slot, owner, { signal, progress })
       made.lower = sourced.lower
@@ -147,6 +163,17 @@ class WorkspaceRoom implements Workspaces {
       signal.throwIfAborted()
       throw inPhase(onItsDisk ? tooLarge(accepted, error) : error)
     }
+  }
+
+  async makeSlot({ profile, diskBytes, secrets }: Parameters<Workspaces['makeSlot']>[0]) {
+    const { dataDir, owner: worker, disks } = this.#options
+    if (disks === null) throw new Error('tasks have no disks of their own')
+    const owner = ownerFor(profile)
+    const wanted = { disks: { from: disks, bytes: diskBytes }, withMemory: secrets, late: true }
+    const slot = await makeSlot(dataDir, worker, owner, wanted)
+    if (!isLive(slot)) throw new Error('nothing can be mounted late')
+    if (slot.memory !== null) mkdirSync(secretsFolder(slot) ?? '', { mode: 0o755 })
+    return { slot, delivery: lateDelivery(slot), owner, remove: () => removeSlot(slot) }
   }
 
   adopt(saved: SavedPlan): WorkspacePlan {
@@ -241,9 +268,9 @@ interface Made {
 }
 
 /** What the engine has first: a mounted layer must not lose its files. */
-async function releaseAll(slot: Slot, { delivery, lower }: Made): Promise<void> {
+async function releaseAll(slot: Slot, { delivery, lower }: Made, withSlot: boolean): Promise<void> {
   await delivery?.release()
-  await removeSlot(slot)
+  if (withSlot) await removeSlot(slot)
   await lower?.unpin()
 }
 

@@ -60,6 +60,11 @@ export class Images {
     this.#options = options
   }
 
+  /** The reference that a name stands for. @throws TaskFailure `spec.invalid` for what names no image */
+  referenceOf(image: string): string {
+    return resolveImage(this.#options.catalog, image).text
+  }
+
   /** @throws TaskFailure `spec.invalid` for what names no image */
   check(image: string): void {
     resolveImage(this.#options.catalog, image)

@@ -28,6 +28,14 @@ export interface Egress {
   readonly traffic: Traffic | null
 }
 
+/** A network that waits for its task. */
+export interface ReservedNetwork extends Releasable {
+  readonly name: string
+  readonly dns: readonly string[]
+  /** Null for `none`. */
+  readonly taken: PooledNetwork | null
+}
+
 /** What another worker must know to go on with a task's network. */
 export interface SavedNetwork {
   readonly network: PooledNetwork
@@ -132,15 +140,33 @@ export class Networks {
    * @throws TaskFailure as `check`, `container.create_failed`, `engine.unavailable`
    */
   async acquire(task: Task, onDenied: OnDenied): Promise<TaskNetwork> {
-    const { network } = task.environment
     this.check(task)
-    if (network.mode === 'none') return NONE
-    const checking = this.#inForce(network.mode)
-    // Awaited below; a network that could not be had must not make it an error that nobody saw.
-    checking.catch(() => undefined)
-    const taken = await this.#pool.take(network.mode)
+    return await this.assign(await this.reserve(task.environment.network.mode), task, onDenied)
+  }
+
+  /** A network that no task has yet, for a container that waits for one. @throws as `acquire` */
+  async reserve(mode: NetworkMode): Promise<ReservedNetwork> {
+    if (mode === 'none') return { name: 'none', dns: [], taken: null, release: () => Promise.resolve() }
+    const enforcement = await this.#inForce(mode)
+    const taken = await this.#pool.take(mode)
     try {
-      const enforcement = await checking
+      if (mode === 'allowlist') await enforcement.listen(taken)
+    } catch (error) {
+      this.#pool.give(taken)
+      throw error
+    }
+    const dns = mode === 'allowlist' ? NO_DNS : []
+    const release = once(async () => this.#pool.give(taken))
+    return { name: taken.name, dns, taken, release }
+  }
+
+  /** Makes a reserved network the task's, which is held to its rules from now on. @throws as `acquire`; then it is given back */
+  async assign(reserved: ReservedNetwork, task: Task, onDenied: OnDenied): Promise<TaskNetwork> {
+    const { network } = task.environment
+    const { taken } = reserved
+    if (network.mode === 'none' || taken === null) return NONE
+    try {
+      const enforcement = await this.#inForce(network.mode)
       const proxy =
         network.mode === 'allowlist' ? await enforcement.bind(taken, network.hosts, onDenied) : null
       const before = await trafficOf(taken.bridge)
@@ -152,11 +178,11 @@ export class Networks {
         egress: () => egressOf(enforcement, taken, before),
         release: once(async () => {
           await enforcement.unbind(taken)
-          this.#pool.give(taken)
+          await reserved.release()
         }),
       }
     } catch (error) {
-      this.#pool.give(taken)
+      await reserved.release()
       throw error
     }
   }

@@ -1,0 +1,209 @@
+import type { ImageInfo } from '../../engine/engine.js'
+import { type Releasable, sleep } from '../../support/lifecycle.js'
+import { type Log, messageOf } from '../../support/log.js'
+import { keyOf, type Shape } from '../shape.js'
+import type { ParkedContainer } from './parked-container.js'
+
+/** What a container that waits takes of the machine's memory, in bytes: its shell, its init, and the engine's shim. */
+const PARKED_BYTES = 8.5 * 2 ** 20
+
+export interface ParkingBudget {
+  /** Containers that may wait at once; 0 for none ever. */
+  readonly max: number
+  readonly memoryBytes: number
+  /** How long one may wait, in milliseconds. */
+  readonly maxAgeMs: number
+}
+
+export interface ParkingLotOptions extends ParkingBudget {
+  readonly park: (shape: Shape, image: ImageInfo) => Promise<ParkedContainer>
+  /** Whether there is room on the disk for another task's. */
+  readonly hasRoom: (diskBytes: number) => Promise<boolean>
+  readonly log: Log
+}
+
+/** What waits, and how often something did. */
+export interface ParkingStatus {
+  readonly hits: number
+  readonly misses: number
+  readonly parked: readonly {
+    readonly image: string
+    readonly profile: string
+    readonly network: string
+    readonly ageMs: number
+  }[]
+}
+
+/** What is known of a shape from the tasks that had it. */
+interface Demand {
+  readonly shape: Shape
+  image: ImageInfo
+  /** Tasks of it that run now, and the most that ran at once since it was last looked at. */
+  running: number
+  peak: number
+  usedAt: number
+}
+
+/** After a failure to park, in milliseconds. */
+const PAUSE_MS = 5000
+
+/**
+ * Containers that wait for tasks. It learns from what ran: of a shape that had so many tasks at once, so many wait, up to
+ * the budget; what was not used for longest gives way. One is made at a time, and only while no task's own is.
+ */
+export class ParkingLot implements Releasable {
+  readonly #options: ParkingLotOptions
+  readonly #max: number
+  readonly #parked: ParkedContainer[] = []
+  readonly #demands = new Map<string, Demand>()
+  readonly #removals = new Set<Promise<void>>()
+  #starting = 0
+  #hits = 0
+  #misses = 0
+  #filling: Promise<void> | null = null
+  readonly #closing = new AbortController()
+
+  constructor(options: ParkingLotOptions) {
+    this.#options = options
+    this.#max = Math.min(options.max, Math.floor(options.memoryBytes / PARKED_BYTES))
+  }
+
+  /** One that waits for a task of that shape; it is the caller's from now on. Null when there is none. */
+  take(shape: Shape): ParkedContainer | null {
+    const key = keyOf(shape)
+    // The one that waits for longest, so that none grows old beside others that are used.
+    const at = this.#parked.findIndex(parked => parked.key === key)
+    const [parked = null] = at === -1 ? [] : this.#parked.splice(at, 1)
+    if (parked) this.#hits += 1
+    else this.#misses += 1
+    return parked
+  }
+
+  /** A task of that shape begins to run. @returns to be called at its end */
+  use(shape: Shape, image: ImageInfo): () => void {
+    const key = keyOf(shape)
+    const known = this.#demands.get(key)
+    const demand = known ?? { shape, image, running: 0, peak: 0, usedAt: 0 }
+    demand.image = image
+    demand.running += 1
+    demand.peak = Math.max(demand.peak, demand.running)
+    demand.usedAt = Date.now()
+    this.#demands.set(key, demand)
+    this.#fill()
+    let over = false
+    return () => {
+      if (over) return
+      over = true
+      demand.running -= 1
+      demand.usedAt = Date.now()
+      this.#fill()
+    }
+  }
+
+  /** While `work` makes a task's own container, none is parked: tasks come first. */
+  async first<T>(work: () => Promise<T>): Promise<T> {
+    this.#starting += 1
+    try {
+      return await work()
+    } finally {
+      this.#starting -= 1
+      this.#fill()
+    }
+  }
+
+  /** Gives up what has waited for too long, and what no shape in use needs any more. To be called now and then. */
+  async prune(): Promise<void> {
+    const oldest = Date.now() - this.#options.maxAgeMs
+    for (const parked of this.#parked.filter(one => one.parkedAt < oldest)) this.#drop(parked)
+    for (const [key, demand] of this.#demands) {
+      demand.peak = demand.running
+      if (demand.running === 0 && demand.usedAt < oldest) this.#demands.delete(key)
+    }
+    await Promise.all(this.#removals)
+    this.#fill()
+  }
+
+  /** Gives up everything that waits, because a task needs the room. */
+  async clear(): Promise<void> {
+    for (const parked of [...this.#parked]) this.#drop(parked)
+    await Promise.all(this.#removals)
+  }
+
+  status(): ParkingStatus {
+    const now = Date.now()
+    const parked = this.#parked.map(({ shape, parkedAt }) => ({
+      image: shape.reference,
+      profile: shape.profile,
+      network: shape.network,
+      ageMs: now - parkedAt,
+    }))
+    return { hits: this.#hits, misses: this.#misses, parked }
+  }
+
+  async release(): Promise<void> {
+    this.#closing.abort()
+    await this.#filling
+    await this.clear()
+  }
+
+  #fill(): void {
+    if (this.#closing.signal.aborted || this.#filling || this.#max === 0) return
+    this.#filling = this.#park()
+      .catch(async error => {
+        this.#options.log.warn('no container could be parked', { reason: messageOf(error) })
+        await sleep(PAUSE_MS, this.#closing.signal).catch(() => undefined)
+      })
+      .finally(() => {
+        this.#filling = null
+      })
+  }
+
+  async #park(): Promise<void> {
+    for (let next = this.#next(); next !== null; next = this.#next()) {
+      if (!(await this.#options.hasRoom(next.shape.resources.disk))) return
+      this.#makeRoom()
+      this.#parked.push(await this.#options.park(next.shape, next.image))
+    }
+  }
+
+  /** The shape that needs another one most; null when none does, or a task comes first. */
+  #next(): Demand | null {
+    if (this.#closing.signal.aborted || this.#starting > 0) return null
+    const wanting = [...this.#demands]
+      .filter(([key, demand]) => this.#countOf(key) < Math.min(this.#max, Math.max(1, demand.peak)))
+      .map(([, demand]) => demand)
+      .toSorted((a, b) => b.usedAt - a.usedAt)
+    const [next = null] = wanting
+    if (next === null || this.#parked.length < this.#max) return next
+    const leastUsed = this.#leastUsed()
+    return leastUsed !== null && this.#usedAt(leastUsed) < next.usedAt && leastUsed.key !== keyOf(next.shape)
+      ? next
+      : null
+  }
+
+  #makeRoom(): void {
+    const victim = this.#parked.length < this.#max ? null : this.#leastUsed()
+    if (victim) this.#drop(victim)
+  }
+
+  #leastUsed(): ParkedContainer | null {
+    return this.#parked.toSorted((a, b) => this.#usedAt(a) - this.#usedAt(b))[0] ?? null
+  }
+
+  #usedAt({ key }: ParkedContainer): number {
+    return this.#demands.get(key)?.usedAt ?? 0
+  }
+
+  #countOf(key: string): number {
+    return this.#parked.filter(parked => parked.key === key).length
+  }
+
+  #drop(parked: ParkedContainer): void {
+    this.#parked.splice(this.#parked.indexOf(parked), 1)
+    const removal = parked.release().catch(error => {
+      this.#options.log.warn('a parked container is left to the reaper', { reason: messageOf(error) })
+    })
+    this.#removals.add(removal)
+    void removal.then(() => this.#removals.delete(removal))
+  }
+}

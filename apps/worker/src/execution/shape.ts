@@ -1,0 +1,26 @@
+import type { Task } from '@agirunner/contracts'
+import type { AcceptedTask } from '../intake/accepted-task.js'
+
+/** Everything of a task that is settled with its container's creation. Tasks of one shape may have each other's containers. */
+export interface Shape {
+  /** The image as its registry names it. */
+  readonly reference: string
+  readonly profile: Task['environment']['profile']
+  readonly runtime: string | null
+  readonly network: Task['environment']['network']['mode']
+  readonly resources: Task['environment']['resources']
+  /** Whether there is a place for secrets. */
+  readonly secrets: boolean
+}
+
+/** @param reference of the image that the task names */
+export function shapeOf({ task, secrets }: AcceptedTask, reference: string): Shape {
+  const { profile, runtime, network, resources } = task.environment
+  return { reference, profile, runtime, network: network.mode, resources, secrets: secrets.size > 0 }
+}
+
+/** Equal for equal shapes. */
+export function keyOf({ reference, profile, runtime, network, resources, secrets }: Shape): string {
+  const { cpu, memory, pids, disk, tmp, shm } = resources
+  return JSON.stringify([reference, profile, runtime, network, cpu, memory, pids, disk, tmp, shm, secrets])
+}
