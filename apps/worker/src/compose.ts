@@ -118,7 +118,17 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
   const images = await createImages(config, { engine, info, owner })
   const grouping = await openTaskGroups({ info, owner, host: config.engine.host })
   const parking = await openParking(
-    { config, engine, info, owner, networks, groups: grouping.groups, workspaces, log },
+    {
+      config,
+      engine,
+      info,
+      owner,
+      networks,
+      groups: grouping.groups,
+      workspaces,
+      log,
+      changed: () => beat(),
+    },
     release,
   )
   const execution = new Execution({
@@ -218,6 +228,7 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
     images.capability,
   ]
   for (const capability of capabilities()) log.info('capability', { ...capability })
+  const beat = () => void heartbeat.now().catch(() => undefined)
   const status = { running: new Set<string>(), draining: false }
   const describe = () => ({
     ...workerRecord(config, owner, info, workspaces, {
@@ -255,7 +266,7 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
     drain: async () => {
       status.draining = true
       const unparked = parking.lot?.release()
-      void heartbeat.now().catch(() => undefined)
+      beat()
       const late = setTimeout(() => drained.abort(), config.drainMs)
       await worker.close()
       await adopter.settled()
@@ -277,6 +288,7 @@ async function openParking(
     groups: TaskGroups | null
     workspaces: { room: Workspaces; strategy: Strategy; why: string }
     log: Log
+    changed: () => void
   },
   release: ReleaseStack,
 ): Promise<{ lot: ParkingLot | null; capability: Capability }> {
@@ -302,6 +314,7 @@ async function openParking(
   const lot = new ParkingLot({
     ...config.parking,
     log,
+    changed: parts.changed,
     park: (shape, image) => park(options, shape, image),
     hasRoom: async diskBytes => {
       const { bavail, bsize } = await statfs(config.dataDir)
@@ -448,6 +461,7 @@ function workerRecord(
     host: owner.host,
     pid: process.pid,
     startedAt: STARTED_AT,
+    at: new Date().toISOString(),
     state: status.draining ? 'draining' : status.running.size > 0 ? 'executing' : 'idle',
     concurrency: config.concurrency,
     running: [...status.running],

@@ -110,6 +110,8 @@ export interface WorkerRecord {
   readonly host: string
   readonly pid: number
   readonly startedAt: string
+  /** When this record was written, RFC 3339; an older worker does not say. */
+  readonly at?: string
   readonly state: 'executing' | 'idle' | 'draining'
   readonly concurrency: number
   readonly running: readonly string[]
@@ -126,11 +128,16 @@ export interface WorkerRecord {
   readonly parking?: {
     readonly hits: number
     readonly misses: number
+    /** Whether another one is to be made now. */
+    readonly filling: boolean
     readonly parked: readonly {
+      /** The container's id. */
+      readonly id: string
       readonly image: string
       readonly profile: string
       readonly network: string
-      readonly ageMs: number
+      /** RFC 3339. */
+      readonly parkedAt: string
     }[]
   }
   /** Folders of its machine below which tasks may name their own; an older worker does not say. */

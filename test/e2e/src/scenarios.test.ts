@@ -1,9 +1,9 @@
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { fileURLToPath } from 'node:url'
-import type { TaskInput } from '@agirunner/contracts'
+import type { TaskInput, TaskResult } from '@agirunner/contracts'
 import { ResultSchema } from '@agirunner/contracts'
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals'
-import { createWorld, importEmptyImage, newTaskId, readLogs, type World } from './support.js'
+import { createWorld, importEmptyImage, newTaskId, readLogs, untilParked, type World } from './support.js'
 
 interface Expected {
   readonly result: object
@@ -22,13 +22,21 @@ function read<T>(name: string, file: string, values: Record<string, string>): T 
   return JSON.parse(text.replace(/\{\{(\w+)\}\}/g, (_all, key: string) => values[key] ?? '')) as T
 }
 
-describe.each(['overlay_volume', 'copy', 'archive'])('scenarios with strategy %s', strategy => {
+/** With parking, each runs twice: in a container of its own, and in one that the first left to be parked. */
+const MODES = [
+  { strategy: 'late_overlay', parked: true },
+  { strategy: 'copy', parked: false },
+  { strategy: 'archive', parked: false },
+] as const
+
+describe.each(MODES)('scenarios with strategy $strategy, parked: $parked', ({ strategy, parked }) => {
   let world: World
   const image = importEmptyImage()
   beforeAll(async () => {
     world = await createWorld()
     await world.startWorker({
       AGIRUNNER_STRATEGY: strategy,
+      AGIRUNNER_PARK: parked ? '3' : '0',
       AGIRUNNER_HOST_ROOTS: world.hostRoot,
       AGIRUNNER_EGRESS_PRIVATE: new URL(world.server.url).host,
       AGIRUNNER_BOOTSTRAP_SECONDS: '3',
@@ -51,6 +59,17 @@ describe.each(['overlay_volume', 'copy', 'archive'])('scenarios with strategy %s
   }
 
   it.each(NAMES)('%s', async name => {
+    const first = await runOnce(name)
+    if (!parked || first.container === null) return
+    await untilParked(world, first)
+    const second = await runOnce(name)
+    // An image without a shell has no gate to wait at.
+    if (first.failure?.code === 'image.incompatible') return
+    expect(second.container?.parked).toBe(true)
+    expect(second.container?.id).not.toBe(first.container.id)
+  })
+
+  async function runOnce(name: string): Promise<TaskResult> {
     const taskId = newTaskId('s')
     const { repoUrl: repo, server, hostRoot } = world
     const outward = `${server.url}/outward.git`
@@ -71,5 +90,6 @@ describe.each(['overlay_volume', 'copy', 'archive'])('scenarios with strategy %s
     // Of the two streams nobody knows which was first.
     if (expected.logSteps !== undefined) expect(new Set(logged.steps)).toEqual(new Set(expected.logSteps))
     if (result.container) expect(result.container.strategy).toBe(strategy)
-  })
+    return result
+  }
 })

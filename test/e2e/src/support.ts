@@ -2,9 +2,11 @@ import { execFileSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import type { TaskResult } from '@agirunner/contracts'
 import { createProducer, type Producer } from '@agirunner/producer'
 import {
   createRepository,
+  eventually,
   expectNoLeaks,
   type GitServer,
   type Repository,
@@ -115,6 +117,20 @@ export async function killForGood(worker: TestWorker, dataDir: string): Promise<
   await worker.exited
   const slots = join(dataDir, 'slots')
   for (const slot of readdirSync(slots)) rmSync(join(slots, slot, 'claim.json'), { force: true })
+}
+
+/** Waits until a worker says, after that task's container had started, that nothing more is to be parked. */
+export async function untilParked(
+  { producer }: Pick<World, 'producer'>,
+  { finishedAt, timings }: TaskResult,
+): Promise<void> {
+  const { runMs, bootstrapMs, captureMs, reportMs } = timings
+  const sinceStart = (runMs ?? 0) + (bootstrapMs ?? 0) + (captureMs ?? 0) + (reportMs ?? 0)
+  const isSettled = async () => {
+    const [worker] = await producer.workers()
+    return Date.parse(worker?.at ?? '') > Date.parse(finishedAt) - sinceStart && !worker?.parking?.filling
+  }
+  await eventually(isSettled, { what: 'all that is to be parked', within: 20_000 })
 }
 
 export interface Logged {

@@ -1,5 +1,6 @@
+import type { WorkerRecord } from '@agirunner/contracts'
 import type { ImageInfo } from '../../engine/engine.js'
-import { type Releasable, sleep } from '../../support/lifecycle.js'
+import type { Releasable } from '../../support/lifecycle.js'
 import { type Log, messageOf } from '../../support/log.js'
 import { keyOf, type Shape } from '../shape.js'
 import type { ParkedContainer } from './parked-container.js'
@@ -19,20 +20,13 @@ export interface ParkingLotOptions extends ParkingBudget {
   readonly park: (shape: Shape, image: ImageInfo) => Promise<ParkedContainer>
   /** Whether there is room on the disk for another task's. */
   readonly hasRoom: (diskBytes: number) => Promise<boolean>
+  /** Told when all that are to wait do. */
+  readonly changed: () => void
   readonly log: Log
 }
 
 /** What waits, and how often something did. */
-export interface ParkingStatus {
-  readonly hits: number
-  readonly misses: number
-  readonly parked: readonly {
-    readonly image: string
-    readonly profile: string
-    readonly network: string
-    readonly ageMs: number
-  }[]
-}
+export type ParkingStatus = NonNullable<WorkerRecord['parking']>
 
 /** What is known of a shape from the tasks that had it. */
 interface Demand {
@@ -42,10 +36,12 @@ interface Demand {
   running: number
   peak: number
   usedAt: number
+  /** No more is tried before then, after a failure; in Unix milliseconds. */
+  notBefore: number
 }
 
-/** After a failure to park, in milliseconds. */
-const PAUSE_MS = 5000
+/** After a failure to park one of a shape, in milliseconds. */
+const PAUSE_MS = 60_000
 
 /**
  * Containers that wait for tasks. It learns from what ran: of a shape that had so many tasks at once, so many wait, up to
@@ -61,6 +57,8 @@ export class ParkingLot implements Releasable {
   #hits = 0
   #misses = 0
   #filling: Promise<void> | null = null
+  /** Whether something came while the lot was being filled. */
+  #again = false
   readonly #closing = new AbortController()
 
   constructor(options: ParkingLotOptions) {
@@ -83,7 +81,7 @@ export class ParkingLot implements Releasable {
   use(shape: Shape, image: ImageInfo): () => void {
     const key = keyOf(shape)
     const known = this.#demands.get(key)
-    const demand = known ?? { shape, image, running: 0, peak: 0, usedAt: 0 }
+    const demand = known ?? { shape, image, running: 0, peak: 0, usedAt: 0, notBefore: 0 }
     demand.image = image
     demand.running += 1
     demand.peak = Math.max(demand.peak, demand.running)
@@ -130,14 +128,14 @@ export class ParkingLot implements Releasable {
   }
 
   status(): ParkingStatus {
-    const now = Date.now()
-    const parked = this.#parked.map(({ shape, parkedAt }) => ({
+    const parked = this.#parked.map(({ id, shape, parkedAt }) => ({
+      id,
       image: shape.reference,
       profile: shape.profile,
       network: shape.network,
-      ageMs: now - parkedAt,
+      parkedAt: new Date(parkedAt).toISOString(),
     }))
-    return { hits: this.#hits, misses: this.#misses, parked }
+    return { hits: this.#hits, misses: this.#misses, filling: this.#filling !== null, parked }
   }
 
   async release(): Promise<void> {
@@ -147,14 +145,20 @@ export class ParkingLot implements Releasable {
   }
 
   #fill(): void {
-    if (this.#closing.signal.aborted || this.#filling || this.#max === 0) return
+    if (this.#closing.signal.aborted || this.#max === 0) return
+    if (this.#filling) {
+      this.#again = true
+      return
+    }
     this.#filling = this.#park()
-      .catch(async error => {
-        this.#options.log.warn('no container could be parked', { reason: messageOf(error) })
-        await sleep(PAUSE_MS, this.#closing.signal).catch(() => undefined)
+      .catch(error => {
+        this.#options.log.warn('parking ended', { reason: messageOf(error) })
       })
       .finally(() => {
         this.#filling = null
+        if (!this.#again) return this.#options.changed()
+        this.#again = false
+        this.#fill()
       })
   }
 
@@ -162,14 +166,25 @@ export class ParkingLot implements Releasable {
     for (let next = this.#next(); next !== null; next = this.#next()) {
       if (!(await this.#options.hasRoom(next.shape.resources.disk))) return
       this.#makeRoom()
-      this.#parked.push(await this.#options.park(next.shape, next.image))
+      try {
+        this.#parked.push(await this.#options.park(next.shape, next.image))
+      } catch (error) {
+        next.notBefore = Date.now() + PAUSE_MS
+        const { reference } = next.shape
+        this.#options.log.warn('no container could be parked', {
+          image: reference,
+          reason: messageOf(error),
+        })
+      }
     }
   }
 
   /** The shape that needs another one most; null when none does, or a task comes first. */
   #next(): Demand | null {
     if (this.#closing.signal.aborted || this.#starting > 0) return null
+    const now = Date.now()
     const wanting = [...this.#demands]
+      .filter(([, demand]) => demand.notBefore <= now)
       .filter(([key, demand]) => this.#countOf(key) < Math.min(this.#max, Math.max(1, demand.peak)))
       .map(([, demand]) => demand)
       .toSorted((a, b) => b.usedAt - a.usedAt)
