@@ -75,10 +75,11 @@ export class RedactingStream {
   }
 
   #scan(bytes: Buffer, offset: number): void {
-    const { next, classes } = this.#matcher
+    const { next, classes, skipper } = this.#matcher
     const runs = this.#runs
     let state = this.#state
     for (let at = 0; at < bytes.length; at += 1) {
+      if (state === 0 && skipper !== null && runs.length === 0) at = skipper.next(bytes, at)
       const byte = bytes[at] as number
       if (runs.length > 0) this.#advance(byte, offset + at)
       state = next[state + (classes[byte] as number)] as number
