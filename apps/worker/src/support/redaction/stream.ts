@@ -56,6 +56,7 @@ export class RedactingStream {
     this.#from = offset
   }
 
+  /** @param bytes what comes of them are views, and nothing is kept of them */
   push(bytes: Buffer): Redacted[] {
     const start = this.#from + this.#held.length
     this.#scan(bytes, start)
@@ -189,8 +190,8 @@ export class RedactingStream {
       this.#masks.shift()
     }
     plain(to)
-    // A copy, so that a few bytes do not keep a whole chunk.
-    this.#held = at === from ? held : Buffer.from(held.subarray(at - from))
+    // A copy, so that a few bytes do not keep a whole chunk, and that the caller may use its buffer again.
+    this.#held = at === from + held.length ? NOTHING : Buffer.from(held.subarray(at - from))
     this.#from = at
     return passed
   }
