@@ -14,7 +14,8 @@ export class LogStream {
   readonly #keys: [string, string]
   readonly #task: { taskId: string; attempt: number; fence: number }
   #seq: number
-  #pending: [number, string][] = []
+  /** Of each entry its seq, what it says beside its text, and that. */
+  #pending: [number, string, Buffer][] = []
   #pendingBytes = 0
   #sending: Promise<void> | null = null
   #abandoned = false
@@ -75,17 +76,9 @@ export class LogStream {
     this.#seq += 1
     const { taskId, attempt } = this.#task
     const at = new Date().toISOString()
-    const entry: LogEntry = {
-      taskId,
-      attempt,
-      seq: this.#seq,
-      at,
-      stream,
-      step,
-      offset,
-      text: bytes.toString('utf8'),
-    }
-    this.#pending.push([this.#seq, JSON.stringify(entry)])
+    const head: Omit<LogEntry, 'text'> = { taskId, attempt, seq: this.#seq, at, stream, step, offset }
+    // A copy: the part's bytes are used again before Redis has them.
+    this.#pending.push([this.#seq, JSON.stringify(head), Buffer.from(bytes)])
     this.#pendingBytes += bytes.length
   }
 
