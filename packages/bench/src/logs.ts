@@ -107,12 +107,18 @@ export function renderLogs(report: LogReport): string {
     const known = values.filter(value => value !== null)
     return known.length === 0 ? '-' : `${quantile(known, 0.5).toFixed(digits)} ${unit}`
   }
+  const own = report.runtime ?? []
   const rows = Object.entries(report).map(([name, samples]) => [
     name,
     median(
       samples.map(sample => sample.readMiBps),
       'MiB/s',
       1,
+    ),
+    median(
+      samples.map((sample, round) => (own[round]?.readMiBps ?? Number.NaN) / sample.readMiBps),
+      'x',
+      2,
     ),
     median(
       samples.map(sample => sample.storedMiBps),
@@ -135,5 +141,8 @@ export function renderLogs(report: LogReport): string {
       2,
     ),
   ])
-  return align([['logs', 'to a reader', 'stored', 'neighbour', 'in a flood', 'slower by'], ...rows])
+  return align([
+    ['logs', 'to a reader', 'runtime ÷ it', 'stored', 'neighbour', 'in a flood', 'slower by'],
+    ...rows,
+  ])
 }

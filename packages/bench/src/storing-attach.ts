@@ -1,5 +1,6 @@
 import { open } from 'node:fs/promises'
 import { Writable } from 'node:stream'
+import { callbackify } from 'node:util'
 import { connectEngine } from '@agirunner/test-kit'
 import { Redis } from 'ioredis'
 import { logSpec } from './log-spec.js'
@@ -48,11 +49,11 @@ async function main(job: StoringJob): Promise<void> {
 
 /** Batches grow by themselves: what comes while one is stored is the next. */
 function storing(store: (batch: Buffer) => Promise<unknown>): Writable {
+  const stored = callbackify(store)
   return new Writable({
     highWaterMark: PENDING_BYTES,
-    write: (bytes: Buffer, _, done) => void store(bytes).then(() => done(), done),
-    writev: (chunks, done) =>
-      void store(Buffer.concat(chunks.map(({ chunk }) => chunk as Buffer))).then(() => done(), done),
+    write: (bytes: Buffer, _, done) => stored(bytes, done),
+    writev: (chunks, done) => stored(Buffer.concat(chunks.map(({ chunk }) => chunk as Buffer)), done),
   })
 }
 
