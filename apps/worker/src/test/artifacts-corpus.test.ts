@@ -216,7 +216,8 @@ describe('a million files', () => {
     await withMillion('output', async by => {
       const since = performance.now()
       const collected = await collect({ by })
-      expect(performance.now() - since).toBeLessThan(60_000)
+      // Measured: 33 s, with eight others at work on two cores.
+      expect(performance.now() - since).toBeLessThan(120_000)
       expect(collected.files).toHaveLength(5000)
       expect(collected.skipped).toHaveLength(1001)
       expect(collected.skipped[0]?.reason).toBe('too_many_files')
@@ -225,5 +226,5 @@ describe('a million files', () => {
       )
       expect(childrenPeakBytes()).toBeLessThan(2 ** 30)
     })
-  }, 120_000)
+  }, 180_000)
 })
