@@ -10,6 +10,8 @@ export interface LogPosition extends Readonly<Record<StreamName, number>> {
 const START: LogPosition = { stdout: 0, stderr: 0, file: 0 }
 /** The seq before the first entry; then for each entry the position after it. All of them doubles. */
 const HEADER_BYTES = 8
+/** So many are handed to the kernel as they are; more and smaller ones are copied together first. */
+const MAX_PIECES = 64
 const RECORD_BYTES = 24
 
 /**
@@ -90,8 +92,10 @@ export class LogStore {
     }
     const shown = parts.flatMap(({ bytes }) => (bytes.length > 0 ? [bytes] : []))
     if (shown.length === 0) return
-    await writeAll(this.#log, Buffer.concat(shown), file)
-    await writeAll(this.#index, doubles(records), HEADER_BYTES + this.#entries * RECORD_BYTES)
+    await Promise.all([
+      writeAll(this.#log, shown.length > MAX_PIECES ? [Buffer.concat(shown)] : shown, file),
+      writeAll(this.#index, [doubles(records)], HEADER_BYTES + this.#entries * RECORD_BYTES),
+    ])
     this.#entries += shown.length
   }
 
@@ -146,9 +150,20 @@ function doubles(numbers: readonly number[]): Buffer {
   return bytes
 }
 
-async function writeAll(file: FileHandle, bytes: Buffer, position: number): Promise<void> {
-  for (let at = 0; at < bytes.length; ) {
-    const { bytesWritten } = await file.write(bytes, at, bytes.length - at, position + at)
+async function writeAll(file: FileHandle, pieces: readonly Buffer[], position: number): Promise<void> {
+  let rest = pieces
+  for (let at = position; rest.length > 0; ) {
+    const { bytesWritten } = await file.writev(rest, at)
     at += bytesWritten
+    rest = withoutFirst(rest, bytesWritten)
   }
+}
+
+function withoutFirst(pieces: readonly Buffer[], bytes: number): Buffer[] {
+  let left = bytes
+  return pieces.flatMap(piece => {
+    const cut = Math.min(left, piece.length)
+    left -= cut
+    return cut === piece.length ? [] : [piece.subarray(cut)]
+  })
 }
