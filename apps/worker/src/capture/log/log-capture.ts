@@ -93,7 +93,7 @@ export class LogCapture {
     this.#steps = new StepCache(options.folder, options.steps)
     const { stdout, stderr } = store.position
     this.#pushed = { stdout, stderr }
-    this.#cutBefore = stdout + stderr > this.#budget.head
+    this.#cutBefore = store.position.cut
     const pipe = (stream: StreamName, from: number) =>
       new LogPipe(stream, options.redactor, from, this.#contextOf(from))
     this.#pipes = { stdout: pipe('stdout', stdout), stderr: pipe('stderr', stderr) }
@@ -144,6 +144,7 @@ export class LogCapture {
 
   /** What another worker has told already is counted once more, and not told again. */
   async #begin(): Promise<void> {
+    this.#lastShown = (await this.#store.lastByte()) ?? this.#lastShown
     for (const stream of STREAMS) {
       const from = this.#pushed[stream]
       for await (const bytes of this.#files.pieces(stream, 0, from, PIECE_BYTES)) this.#count(stream, bytes)
@@ -171,7 +172,8 @@ export class LogCapture {
 
   async #take({ stream, offset, bytes }: LogChunk): Promise<void> {
     this.#count(stream, bytes)
-    const room = Math.max(0, this.#budget.head - this.#pushed.stdout - this.#pushed.stderr)
+    const left = this.#budget.head - this.#pushed.stdout - this.#pushed.stderr
+    const room = this.#cutBefore ? 0 : Math.max(0, left)
     const now = bytes.subarray(0, room)
     if (now.length > 0) {
       this.#pushed[stream] = offset + now.length
@@ -220,7 +222,11 @@ export class LogCapture {
   /** The log is too long: its head ends where it was pushed to, and its tail is told behind what is missing. */
   async #tellTail(): Promise<void> {
     const { redactor, limitBytes } = this.#options
-    if (this.#cutBefore) return await this.#tellLast(this.#later.last(limitBytes - this.#store.position.file))
+    const tailBytes = Math.max(0, this.#budget.tail - MARKER_BYTES)
+    if (this.#cutBefore) {
+      const left = Math.min(tailBytes, limitBytes - this.#store.position.file)
+      return await this.#tellLast(this.#later.last(left))
+    }
     for (const stream of STREAMS) {
       const border = this.#pushed[stream]
       const beyond: Buffer[] = []
@@ -228,7 +234,7 @@ export class LogCapture {
         beyond.push(bytes)
       await this.#tell(this.#pipes[stream].end(beyond, await this.#steps.of(stream), border))
     }
-    const ranges = this.#later.last(Math.max(0, this.#budget.tail - MARKER_BYTES))
+    const ranges = this.#later.last(tailBytes)
     if (this.#budget.tail === 0) return
     const tail = ranges.reduce((sum, { from, to }) => sum + to - from, 0)
     await this.#tellMissing(this.#bytes - this.#pushed.stdout - this.#pushed.stderr - tail)
@@ -254,6 +260,7 @@ export class LogCapture {
 
   async #tellMissing(bytes: number): Promise<void> {
     const text = `agirunner: ${bytes} bytes of the log are left out here\n`
+    this.#store.cut()
     const shown = Buffer.from(this.#lastShown === 10 ? text : `\n${text}`)
     await this.#tell([{ stream: 'stderr', step: null, offset: this.#pushed.stderr, length: 0, bytes: shown }])
   }
