@@ -1,9 +1,16 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
+import { rm } from 'node:fs/promises'
+import { join } from 'node:path'
 import { Writable } from 'node:stream'
+import { fileURLToPath } from 'node:url'
 import type { Producer } from '@agirunner/producer'
+import { connectEngine } from '@agirunner/test-kit'
 import type Docker from 'dockerode'
+import { Redis } from 'ioredis'
 import { LIMITS } from './contender.js'
+import { logSpec } from './log-spec.js'
+import type { StoringJob } from './storing-attach.js'
 
 /** A command that runs, and whose output is read while it does. */
 export interface LogRun {
@@ -61,7 +68,9 @@ export function readsByDockerLogs(docker: Docker, dockerHost: string, image: str
   return {
     name: 'docker logs -f',
     start: async script => {
-      const container = await docker.createContainer(spec(image, script, { Type: 'json-file', Config: {} }))
+      const container = await docker.createContainer(
+        logSpec(image, script, { Type: 'json-file', Config: {} }),
+      )
       await container.start()
       const child = spawn('docker', ['logs', '-f', container.id], {
         env: { ...process.env, DOCKER_HOST: dockerHost },
@@ -79,12 +88,66 @@ export function readsByDockerLogs(docker: Docker, dockerHost: string, image: str
   }
 }
 
+/**
+ * The same work as the runtime's, by hand and without a look at the bytes: a process that attaches and puts all of it
+ * into a file and a Redis stream, and a reader of that stream.
+ *
+ * @param folder for the files
+ */
+export function readsByStoringAttach(
+  options: Omit<StoringJob, 'script' | 'key' | 'file'>,
+  folder: string,
+): LogReader {
+  let runs = 0
+  return {
+    name: 'attach + store',
+    start: async script => {
+      runs += 1
+      const job = {
+        ...options,
+        script,
+        key: `bench:log:${process.pid}:${runs}`,
+        file: join(folder, `attached-${runs}`),
+      }
+      const redis = new Redis(options.redisUrl)
+      const program = fileURLToPath(new URL('storing-attach.js', import.meta.url))
+      const child = spawn(process.execPath, [program, JSON.stringify(job)], {
+        stdio: ['ignore', 'pipe', 'inherit'],
+      })
+      const stored = once(child, 'close')
+      const [id] = (await once(child.stdout, 'data')) as [Buffer]
+      const count = newCount()
+      const read = readStream(redis, job.key, count)
+      const end = async () => {
+        const container = connectEngine(options.dockerHost).getContainer(id.toString().trim())
+        await container.remove({ force: true })
+        await Promise.all([stored, read])
+        await redis.unlink(job.key)
+        redis.disconnect()
+        await rm(job.file)
+      }
+      return { first: count.first, read, stored, end }
+    },
+  }
+}
+
+async function readStream(redis: Redis, key: string, count: ReturnType<typeof newCount>): Promise<number> {
+  for (let last = '0'; ; ) {
+    const reply = await redis.xread('COUNT', 128, 'BLOCK', 5000, 'STREAMS', key, last)
+    for (const [id, [name, text = '']] of (reply?.[0]?.[1] ?? []) as [string, string[]][]) {
+      if (name === 'end') return count.bytes
+      count.add(Buffer.byteLength(text))
+      last = id
+    }
+  }
+}
+
 /** The floor of what goes through an engine: attached before the start, with no log kept anywhere. */
 export function readsByAttach(docker: Docker, image: string): LogReader {
   return {
     name: 'attach',
     start: async script => {
-      const container = await docker.createContainer(spec(image, script, { Type: 'none', Config: {} }))
+      const container = await docker.createContainer(logSpec(image, script, { Type: 'none', Config: {} }))
       const stream = await container.attach({ stream: true, stdout: true, stderr: true })
       const count = newCount()
       const sink = new Writable({
@@ -118,23 +181,4 @@ function newCount() {
       came()
     },
   }
-}
-
-function spec(image: string, script: string, log: Docker.HostConfig['LogConfig']) {
-  return {
-    Image: image,
-    Cmd: ['/bin/sh', '-c', script],
-    NetworkDisabled: true,
-    AttachStdout: true,
-    AttachStderr: true,
-    HostConfig: {
-      Init: true,
-      NetworkMode: 'none',
-      ...(log && { LogConfig: log }),
-      NanoCpus: LIMITS.cpu * 1e9,
-      Memory: LIMITS.memoryBytes,
-      MemorySwap: LIMITS.memoryBytes,
-      PidsLimit: LIMITS.pids,
-    },
-  } satisfies Docker.ContainerCreateOptions
 }

@@ -1,6 +1,12 @@
 import type { Producer } from '@agirunner/producer'
 import type Docker from 'dockerode'
-import { type LogReader, readsByAttach, readsByDockerLogs, readsByRuntime } from './log-readers.js'
+import {
+  type LogReader,
+  readsByAttach,
+  readsByDockerLogs,
+  readsByRuntime,
+  readsByStoringAttach,
+} from './log-readers.js'
 import { quantile } from './statistics.js'
 import { align } from './table.js'
 
@@ -9,6 +15,9 @@ export interface LogBenchOptions {
   readonly docker: Docker
   readonly dockerHost: string
   readonly image: string
+  readonly redisUrl: string
+  /** For files of the contenders. */
+  readonly folder: string
   readonly runs: number
   readonly say: (line: string) => void
 }
@@ -36,9 +45,10 @@ const FLOOD_SECONDS = 30
 
 /** Reads the same output by the runtime, by the engine's log and by attaching, in rounds, each time another one first. */
 export async function measureLogs(options: LogBenchOptions): Promise<LogReport> {
-  const { producer, docker, dockerHost, image, runs, say } = options
+  const { producer, docker, dockerHost, image, redisUrl, folder, runs, say } = options
   const readers = [
     readsByRuntime(producer, image),
+    readsByStoringAttach({ dockerHost, image, redisUrl }, folder),
     readsByDockerLogs(docker, dockerHost, image),
     readsByAttach(docker, image),
   ]
@@ -97,12 +107,18 @@ export function renderLogs(report: LogReport): string {
     const known = values.filter(value => value !== null)
     return known.length === 0 ? '-' : `${quantile(known, 0.5).toFixed(digits)} ${unit}`
   }
+  const own = report.runtime ?? []
   const rows = Object.entries(report).map(([name, samples]) => [
     name,
     median(
       samples.map(sample => sample.readMiBps),
       'MiB/s',
       1,
+    ),
+    median(
+      samples.map((sample, round) => (own[round]?.readMiBps ?? Number.NaN) / sample.readMiBps),
+      'x',
+      2,
     ),
     median(
       samples.map(sample => sample.storedMiBps),
@@ -125,5 +141,8 @@ export function renderLogs(report: LogReport): string {
       2,
     ),
   ])
-  return align([['logs', 'to a reader', 'stored', 'neighbour', 'in a flood', 'slower by'], ...rows])
+  return align([
+    ['logs', 'to a reader', 'runtime ÷ it', 'stored', 'neighbour', 'in a flood', 'slower by'],
+    ...rows,
+  ])
 }

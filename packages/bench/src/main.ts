@@ -141,7 +141,7 @@ async function prepareMachine(release: (() => Promise<unknown>)[]): Promise<Mach
   const { ServerVersion: engine } = (await docker.info()) as { ServerVersion: string }
   return {
     workspaces: { producer, image, root, url: server.url, folder },
-    logs: { producer, docker, dockerHost, image },
+    logs: { producer, docker, dockerHost, image, redisUrl, folder },
     contenders: [cold, warm, peer, bare],
     floors: [peer.name, bare.name],
     facts: {

@@ -8,7 +8,9 @@ import {
   formatSize,
   hashTask,
   jsonSchema,
+  type LogEntry,
   LogEntrySchema,
+  logEntryOf,
   nearest,
   parseSize,
   parseTask,
@@ -48,6 +50,22 @@ describe('fixtures of version 1', () => {
     expect(ResultSchema.parse(fixture('result-succeeded'))).toEqual(fixture('result-succeeded'))
     expect(EventSchema.parse(fixture('event'))).toEqual(fixture('event'))
     expect(LogEntrySchema.parse(fixture('log'))).toEqual(fixture('log'))
+  })
+
+  it('log entries in Redis are read with their text in a field of its own, and as they were before', () => {
+    const entry = fixture('log') as LogEntry
+    const { seq, text, ...head } = entry
+    const json = JSON.stringify(entry)
+    expect(logEntryOf(seq, new Map([['e', json]]))).toEqual(entry)
+    const apart = new Map([
+      ['e', JSON.stringify(head)],
+      ['t', text],
+    ])
+    expect(logEntryOf(seq, apart)).toEqual(entry)
+    expect(JSON.stringify(Object.keys(logEntryOf(seq, apart) ?? {}).toSorted())).toBe(
+      JSON.stringify(Object.keys(entry).toSorted()),
+    )
+    expect(logEntryOf(seq, new Map([['end', '1']]))).toBeNull()
   })
 
   it('readers of results and events pass over keys that they do not know', () => {

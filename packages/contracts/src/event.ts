@@ -44,3 +44,17 @@ export const LogEntrySchema = z.object({
   text: z.string(),
 })
 export type LogEntry = z.infer<typeof LogEntrySchema>
+
+/**
+ * What an entry of a log's Redis stream says, from its fields: `e` holds a LogEntry as JSON, and `t` its text, which then
+ * is missing in `e`. As JSON the text of a flood cost its writer and each of its readers more than all else about it.
+ *
+ * @param seq from the entry's id
+ * @returns null for the entry that ends the stream
+ */
+export function logEntryOf(seq: number, fields: ReadonlyMap<string, string>): LogEntry | null {
+  const json = fields.get('e')
+  if (json === undefined) return null
+  const entry = JSON.parse(json) as LogEntry
+  return { ...entry, text: fields.get('t') ?? entry.text, seq }
+}

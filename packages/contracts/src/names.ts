@@ -32,7 +32,10 @@ export interface RedisNames {
   readonly record: (taskId: string) => string
   /** String: the TaskResult. Written once. */
   readonly result: (taskId: string) => string
-  /** Stream: one LogEntry in field `e` per entry, its id `<seq>-0`; the last entry has the field `end` instead. */
+  /**
+   * Stream: one LogEntry per entry, its id `<seq>-0`, to be read by `logEntryOf`; the last entry has the field `end`
+   * instead.
+   */
   readonly log: (taskId: string) => string
   /** Stream: one event without its seq in field `e`, its id `<seq>-0`. */
   readonly events: (taskId: string) => string

@@ -142,13 +142,13 @@ return #ARGV - 1
 /**
  * Appends log entries under their own seq; one that is there already is passed over, so a batch may be sent again. What
  * else keeps Redis from taking one is thrown: an entry that is missing would be missed by nobody.
- * KEYS record, log · ARGV fence, then pairs of seq and entry JSON
+ * KEYS record, log · ARGV fence, then for each entry its seq, its JSON without the text, and the text's bytes
  * @returns 1, or 0 when a later attempt has taken over
  */
 export const APPEND_LOG = `
 if redis.call('HGET', KEYS[1], 'fence') ~= ARGV[1] then return 0 end
-for i = 2, #ARGV, 2 do
-  local reply = redis.pcall('XADD', KEYS[2], ARGV[i] .. '-0', 'e', ARGV[i + 1])
+for i = 2, #ARGV, 3 do
+  local reply = redis.pcall('XADD', KEYS[2], ARGV[i] .. '-0', 'e', ARGV[i + 1], 't', ARGV[i + 2])
   if type(reply) == 'table' and reply.err and not string.find(reply.err, 'equal or smaller', 1, true) then return reply end
 end
 return 1

@@ -31,8 +31,11 @@ export interface StreamSource<T> {
   decode(seq: number, fields: ReadonlyMap<string, string>): Decoded<T>
 }
 
-/** Entries that are read at once. Fewer after a broken connection, so that one that never lives long is no dead end. */
-const PAGE = 500
+/**
+ * Entries that are read at once, of a log 8 MiB at most. Fewer after a broken connection, so that one that never lives
+ * long is no dead end.
+ */
+const PAGE = 128
 /** How long one blocking read waits, in milliseconds; after it the follower looks whether the task still exists. */
 const BLOCK_MS = 5000
 /** A follower whose connection says nothing for this long, in milliseconds, takes it for dead and makes another. */

@@ -2,6 +2,7 @@ import {
   DEFAULT_QUEUE,
   type KeepRequest,
   type LogEntry,
+  logEntryOf,
   type NewEvent,
   RETENTION_SECONDS,
   type RedisNames,
@@ -284,9 +285,7 @@ class RedisProducer implements Producer {
 }
 
 function decodeLog(seq: number, fields: ReadonlyMap<string, string>): Decoded<LogEntry> {
-  const json = fields.get('e')
-  const entry = json === undefined ? null : { ...(JSON.parse(json) as LogEntry), seq }
-  return { entry, end: fields.has('end') }
+  return { entry: logEntryOf(seq, fields), end: fields.has('end') }
 }
 
 function decodeEvent(seq: number, fields: ReadonlyMap<string, string>): Decoded<TaskEvent> {

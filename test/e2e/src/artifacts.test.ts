@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -100,7 +100,8 @@ describe('the command line', () => {
   afterAll(async () => await worker.stop())
 
   it('lists, prints and saves what a task left', async () => {
-    const script = String.raw`mkdir ../output/sub; echo one >../output/sub/a.txt; printf x >"$(printf '../output/\033[2J')"`
+    const script = String.raw`mkdir ../output/sub; echo one >../output/sub/a.txt; printf x >"$(printf '../output/\033[2J')"
+      for name in 'low\001' 'nl\nx'; do printf x >"$(printf "../output/$name")"; done; printf x >"$(printf '../output/bad\377')"`
     const taskId = await enqueue(script, [])
     await world.producer.waitForResult(taskId)
     const cli = (...args: string[]) =>
@@ -112,8 +113,12 @@ describe('the command line', () => {
     expect(listed.stdout).toMatch(/^SIZE +TYPE +PATH\n/)
     expect(listed.stdout).toMatch(/^4B? +text\/plain +output\/sub\/a\.txt$/m)
     expect(listed.stdout).toContain('"output/\\u001b[2J"')
-    expect(listed.stdout).not.toContain('\x1b')
-    expect(JSON.parse(cli('--json').stdout)).toHaveLength(2)
+    expect(listed.stdout).toContain('"output/low\\u0001"')
+    expect(listed.stdout).toContain('"output/nl\\nx"')
+    // Nothing that a terminal would obey: only newlines, one a line.
+    expect(listed.stdout).toMatch(/^[\n\x20-\x7e]*$/)
+    expect(listed.stdout.trimEnd().split('\n')).toHaveLength(5)
+    expect(JSON.parse(cli('--json').stdout)).toHaveLength(4)
     expect(cli('output/sub/a.txt').stdout).toBe('one\n')
     expect(cli('output/none')).toMatchObject({ status: 2, stdout: '' })
     const folder = mkdtempSync(join(tmpdir(), 'agirunner-out-'))
@@ -169,6 +174,8 @@ describe('what a task may not leave', () => {
     for (const name of readdirSync(folder)) {
       expect(name).toMatch(/^\d+-[A-Za-z0-9._-]+$/)
       expect(readFileSync(`${folder}/${name}`).toString()).not.toMatch(/root:|a-secret/)
+      // Not the task's bits, which would be a set-user-id file of the worker's user.
+      expect(statSync(`${folder}/${name}`).mode & 0o7777).toBe(0o600)
     }
   }, 60_000)
 
@@ -193,6 +200,17 @@ describe('what a task may not leave', () => {
     expect(result.skipped).toHaveLength(1001)
     expect(result.skipped.at(-1)).toEqual({ path: '', reason: '1000 more' })
   }, 60_000)
+
+  it('is a million files: the disk has an end before, and what is there is told within bounds', async () => {
+    const script = `perl -e 'for (1..1e6) { open F, ">", "../output/$_" or die "$!\\n"; close F } print "all\\n"'`
+    const result = await run(script, [], { environment: { resources: { disk: '512m' } } })
+    expect(result).toMatchObject({ status: 'failed', failure: { code: 'task.disk_full' } })
+    expect(result.artifacts).toHaveLength(5000)
+    expect(result.skipped[0]?.reason).toBe('too_many_files')
+    // One inode for every 16 KiB.
+    expect(Number(/^(\d+) more$/.exec(result.skipped.at(-1)?.reason ?? '')?.[1])).toBeGreaterThan(20_000)
+    expect((await run('echo a >../output/a', [])).status).toBe('succeeded')
+  }, 120_000)
 
   it('goes when its time is over, and is not there before the result', async () => {
     const result = await run('echo a >../output/a', [], { capture: { retention: 'ephemeral' } })

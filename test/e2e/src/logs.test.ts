@@ -232,11 +232,15 @@ describe('a secret of the task', () => {
     )
   }, 60_000)
 
-  it('is named in an event when it is too short to be masked, and leaves the log whole', async () => {
+  it('is named in the log and in an event when it is too short to be masked, and leaves the log whole', async () => {
     const credentials = { username: 'u', password: { secretRef: 'env:GIT_PIN' } }
     const source = { type: 'git_remote' as const, url: world.repoUrl, credentials }
     const taskId = await enqueue('echo abcdefgh', { workspace: { source } })
-    expect(textOf(await read(taskId))).toBe('abcdefgh\n')
+    const entries = await read(taskId)
+    expect(textOf(entries)).toBe('abcdefgh\n')
+    expect(textOf(entries, 'stderr')).toContain(
+      'the secret workspace.source.credentials is too short to be masked in this log\n',
+    )
     const told: unknown[] = []
     for await (const { type, data } of world.producer.events(taskId, { follow: true }))
       if (type === 'phase.progress' && 'secretsTooShortToMask' in data) told.push(data)

@@ -59,12 +59,13 @@ export class Redactor {
 
   finds(): SecretFinder {
     const matcher = this.#matcher
-    const { next, classes } = matcher
+    const { next, classes, skipper } = matcher
     let state = 0
     let seen = false
     return {
       push: bytes => {
         for (let at = 0; at < bytes.length && !seen; at += 1) {
+          if (state === 0 && skipper !== null) at = skipper.next(bytes, at)
           state = next[state + (classes[bytes[at] as number] as number)] as number
           if (state >= 0) continue
           state = ~state

@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -152,6 +152,45 @@ describe.each(STRATEGIES)('what a task may leave, %s', strategy => {
   // What an archive brought lies where nobody else is.
   const inPlace = strategy !== 'archive'
   if (inPlace)
+    test('a file of 10 GB without anything in it is left out with a note, and not read', async () => {
+      await looking('truncate -s 10G sparse; echo 1 >n', async ({ take }) => {
+        const since = performance.now()
+        const { changes } = (await take()).outputs
+        expect(performance.now() - since).toBeLessThan(20_000)
+        expect(changes?.files.map(({ path }) => path)).toEqual(['repo/n'])
+        expect(changes?.notes).toEqual([expect.stringMatching(/^repo\/sparse: larger than \d+ bytes/)])
+      })
+    })
+
+  if (strategy === 'copy')
+    test('a million files: in full or a typed failure, within time and memory', async () => {
+      await looking('mkdir many', async ({ plan, take }) => {
+        const many = join(plan.layers.strategy === 'copy' ? plan.layers.copy : '', 'many')
+        // Made after the other children, which would not see the mount: in memory, and nearly all names of one file.
+        execFileSync('mount', ['-t', 'tmpfs', '-o', 'nr_inodes=0,size=2g', 'agirunner-test', many])
+        const [deadlineMs, maxMemoryBytes] = [10_000, 2 ** 30]
+        const bounded = createChangesCapture({ deadlineMs, maxMemoryBytes, children: 1 })
+        try {
+          await shellIn(
+            many,
+            `perl -e 'open(F, ">a"); print F "x"; for (2..1e6) { link("a", "n$_") or die }'`,
+          )
+          const since = performance.now()
+          const settled = await take(bounded).catch((error: unknown) => error)
+          expect(performance.now() - since).toBeLessThan(3 * deadlineMs)
+          if (settled instanceof Error)
+            expect(settled).toMatchObject({ code: 'capture.failed', phase: 'capture' })
+          else expect(settled).toMatchObject({ outputs: { changes: { files: { length: 1_000_000 } } } })
+        } finally {
+          await bounded.close()
+          execFileSync('umount', ['-l', many])
+        }
+        // Whoever captures next is not harmed.
+        expect((await take()).outputs.changes?.files).toEqual([])
+      })
+    }, 120_000)
+
+  if (inPlace)
     test('links that change places with folders while it is read', async () => {
       await looking('mkdir -p swap/in; echo ours >swap/in/canary', async ({ plan, take }) => {
         // A task is dead by now; nothing of the worker's may break or stand still even if something else writes there.
@@ -164,9 +203,12 @@ describe.each(STRATEGIES)('what a task may leave, %s', strategy => {
           // The control: whoever goes by the path is led out.
           await eventually(() => read(join(at, 'in/canary')) === CANARY, { within: 10_000 })
           for (let round = 0; round < 10; round += 1) {
-            const settled = await take().catch((error: unknown) => error)
+            const settled = await take().catch((error: Error) => error)
             if (settled instanceof Error) expect(settled).toMatchObject({ code: 'capture.failed' })
-            else expect(settled).toMatchObject({ outputs: { changes: { tree: expect.any(String) } } })
+            else {
+              expect(settled).toMatchObject({ outputs: { changes: { tree: expect.any(String) } } })
+              expect(read(join(settled.folder, 'changes.patch')) ?? '').not.toContain(CANARY)
+            }
           }
         } finally {
           swapper.kill('SIGKILL')

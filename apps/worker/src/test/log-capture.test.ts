@@ -2,7 +2,7 @@ import { appendFile, mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { LogEntry } from '@agirunner/contracts'
-import { redisNames } from '@agirunner/contracts'
+import { logEntryOf, redisNames } from '@agirunner/contracts'
 import { removeQueue, startRedis, type TestRedis, uniqueQueue } from '@agirunner/test-kit'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals'
 import { Redis } from 'ioredis'
@@ -65,7 +65,13 @@ const print = (stream: 'o' | 'e', text: string | Buffer) => appendFile(join(fold
 
 async function entries(): Promise<LogEntry[]> {
   const raw = await redis.xrange(redisNames(queue).log(taskId), '-', '+')
-  return raw.map(([, fields]) => JSON.parse(fields[1] ?? '') as LogEntry)
+  return raw.map(([id, [e, head = '', t, text = '']]) => {
+    const fields = new Map([
+      [e ?? '', head],
+      [t ?? '', text],
+    ])
+    return logEntryOf(Number.parseInt(id, 10), fields) as LogEntry
+  })
 }
 
 async function told(stream: LogEntry['stream']): Promise<string> {

@@ -1,5 +1,14 @@
 import { createHash } from 'node:crypto'
-import { closeSync, fstatSync, mkdirSync, openSync, readSync, rmSync, writeSync } from 'node:fs'
+import {
+  type BigIntStats,
+  closeSync,
+  fstatSync,
+  mkdirSync,
+  openSync,
+  readSync,
+  rmSync,
+  writeSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import type { Skipped } from '@agirunner/contracts'
 import { lookup } from 'mrmime'
@@ -104,7 +113,7 @@ class Collector {
       const stat = tree.look(at.path)
       if (!stat) continue
       if (!stat.isDirectory()) {
-        this.#take(root, tree, at.path)
+        this.#take(root, tree, at.path, stat)
         continue
       }
       if (at.depth >= MAX_DEPTH) {
@@ -126,21 +135,20 @@ class Collector {
     }
   }
 
-  #take(root: string, tree: WorkTree, path: string): void {
+  #take(root: string, tree: WorkTree, path: string, stat: BigIntStats): void {
     const name = nameOf(root, path)
     if (name === RESULT || !this.#selection.has(name)) return
-    const why = this.#refusal(root, tree, path) ?? this.#keep(name, tree, path)
+    const why = this.#refusal(root, path, stat) ?? this.#keep(name, tree, path)
     if (why !== null) this.#skip(name, why)
   }
 
   /** What can be told without reading it. */
-  #refusal(root: string, tree: WorkTree, path: string): string | null {
-    const stat = tree.look(path)
-    if (stat?.isSymbolicLink()) return 'symlink'
-    if (stat?.isFIFO()) return 'fifo'
-    if (stat?.isSocket()) return 'socket'
-    if (stat?.isBlockDevice() || stat?.isCharacterDevice()) return 'device'
-    if (!stat?.isFile()) return 'unreadable'
+  #refusal(root: string, path: string, stat: BigIntStats): string | null {
+    if (stat.isSymbolicLink()) return 'symlink'
+    if (stat.isFIFO()) return 'fifo'
+    if (stat.isSocket()) return 'socket'
+    if (stat.isBlockDevice() || stat.isCharacterDevice()) return 'device'
+    if (!stat.isFile()) return 'unreadable'
     if (!isUtf8(path)) return 'name_not_utf8'
     if (this.#redactor?.finds().push(Buffer.from(`${root}/${path}`, 'latin1'))) return 'contains_secret'
     if (this.#files.length >= MAX_FILES) return 'too_many_files'

@@ -12,6 +12,7 @@ import { readCommits } from './commits.js'
 import { FolderTree } from './folder-tree.js'
 import { forgetUntracked } from './forgotten.js'
 import { type CommitRequest, type MadeCommit, makeCommit } from './make-commit.js'
+import { closeAllFolders } from './open-folders.js'
 import { type Contents, findRenames, writePatch } from './patch.js'
 import { Scan } from './scan.js'
 import { untouchedSince } from './scan-copy.js'
@@ -74,6 +75,7 @@ export function withView<T>({ layers, view }: Pick<ChangesJob, 'layers' | 'view'
   try {
     return work()
   } finally {
+    closeAllFolders()
     unmount()
   }
 }

@@ -10,6 +10,7 @@ import {
   readSync,
 } from 'node:fs'
 import type { SpecialKind } from '../../workspace/archive/unpack.js'
+import { OpenFolders } from './open-folders.js'
 
 const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = constants
 const TYPE_BITS: Readonly<Record<SpecialKind, number>> = {
@@ -20,17 +21,17 @@ const TYPE_BITS: Readonly<Record<SpecialKind, number>> = {
 
 /**
  * A folder that a task could write to, read so that nothing in it leads elsewhere. Paths are relative to it, their
- * bytes held as latin1 strings; callers come to a path by the folders above it, each of which they saw to be a folder.
- * The task is dead by now, so what was seen stays so.
+ * bytes held as latin1 strings. Every folder on the way is opened within the one before, and never through a link: the
+ * task is dead by now, but what else may write there must not lead us out either.
  */
 export class WorkTree {
-  readonly #root: string
+  readonly #folders: OpenFolders
   readonly #specials: ReadonlyMap<string, SpecialKind>
   readonly #namesOfSpecials = new Map<string, string[]>()
 
   /** @param specials devices and FIFOs that were there and are not on this disk; seen, but never opened */
   constructor(root: string, specials: ReadonlyMap<string, SpecialKind> = new Map()) {
-    this.#root = Buffer.from(root).toString('latin1')
+    this.#folders = new OpenFolders(Buffer.from(root).toString('latin1'))
     this.#specials = specials
     for (const path of specials.keys()) {
       const slash = path.lastIndexOf('/')
@@ -47,14 +48,15 @@ export class WorkTree {
       return lstatSync(this.#at(path), { bigint: true })
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException
-      if (code === 'ENOENT' || code === 'ENOTDIR') return null
+      if (code === 'ENOENT' || code === 'ENOTDIR' || code === 'ELOOP') return null
       throw error
     }
   }
 
   /** The names in a folder. */
   list(path: string): string[] {
-    const names = readdirSync(this.#at(path), 'buffer').map(name => name.toString('latin1'))
+    const folder = `/proc/self/fd/${this.#folders.folder(path)}`
+    const names = readdirSync(folder, 'buffer').map(name => name.toString('latin1'))
     return [...names, ...(this.#namesOfSpecials.get(path) ?? [])]
   }
 
@@ -100,11 +102,13 @@ export class WorkTree {
   }
 
   #statOf(kind: SpecialKind): BigIntStats {
-    const stat = lstatSync(this.#at(''), { bigint: true })
+    const stat = fstatSync(this.#folders.folder(''), { bigint: true })
     return Object.assign(stat, { mode: BigInt(TYPE_BITS[kind]), size: 0n })
   }
 
   #at(path: string): Buffer {
-    return Buffer.from(path === '' ? this.#root : `${this.#root}/${path}`, 'latin1')
+    return path === ''
+      ? Buffer.from(`/proc/self/fd/${this.#folders.folder('')}/.`)
+      : this.#folders.entry(path)
   }
 }

@@ -1,8 +1,9 @@
+import { setImmediate } from 'node:timers/promises'
 import { pathToFileURL } from 'node:url'
 import type { LogSummary } from '@agirunner/contracts'
 import { type GateMarks, readMarks, sizeOfMarks } from '../../execution/marks.js'
 import type { Redactor } from '../../support/redactor.js'
-import { incompleteHead } from './characters.js'
+import { incompleteHead, newlinesIn } from './characters.js'
 import { budgetOf, LastRanges, type LogBudget } from './log-budget.js'
 import { LogFiles, type LogRange, STREAMS, type StreamName } from './log-files.js'
 import { type LogPart, LogPipe, type StepStart } from './log-pipe.js'
@@ -31,6 +32,8 @@ export interface LogCaptureOptions {
 
 /** What is read at once where nobody waits. */
 const PIECE_BYTES = 64 * 1024
+/** After so long, in milliseconds, other tasks have their turn. */
+const TURN_MS = 5
 /** Room for the line that says how much was left out, and for masks that stand for less than they show. */
 const MARKER_BYTES = 96
 
@@ -90,7 +93,7 @@ export class LogCapture {
     this.#steps = new StepCache(options.folder, options.steps)
     const { stdout, stderr } = store.position
     this.#pushed = { stdout, stderr }
-    this.#cutBefore = stdout + stderr > this.#budget.head
+    this.#cutBefore = store.position.cut
     const pipe = (stream: StreamName, from: number) =>
       new LogPipe(stream, options.redactor, from, this.#contextOf(from))
     this.#pipes = { stdout: pipe('stdout', stdout), stderr: pipe('stderr', stderr) }
@@ -141,6 +144,7 @@ export class LogCapture {
 
   /** What another worker has told already is counted once more, and not told again. */
   async #begin(): Promise<void> {
+    this.#lastShown = (await this.#store.lastByte()) ?? this.#lastShown
     for (const stream of STREAMS) {
       const from = this.#pushed[stream]
       for await (const bytes of this.#files.pieces(stream, 0, from, PIECE_BYTES)) this.#count(stream, bytes)
@@ -168,11 +172,12 @@ export class LogCapture {
 
   async #take({ stream, offset, bytes }: LogChunk): Promise<void> {
     this.#count(stream, bytes)
-    const room = Math.max(0, this.#budget.head - this.#pushed.stdout - this.#pushed.stderr)
+    const left = this.#budget.head - this.#pushed.stdout - this.#pushed.stderr
+    const room = this.#cutBefore ? 0 : Math.max(0, left)
     const now = bytes.subarray(0, room)
     if (now.length > 0) {
       this.#pushed[stream] = offset + now.length
-      await this.#tell(this.#pipes[stream].push(now, await this.#steps.of(stream)))
+      await this.#tell(await this.#partsOf(stream, now))
     }
     if (now.length < bytes.length)
       this.#later.add({ stream, from: offset + now.length, to: offset + bytes.length })
@@ -181,13 +186,25 @@ export class LogCapture {
     this.#options.onTruncated(this.#options.limitBytes)
   }
 
+  /** A piece at a time: text that a task made for it costs the redactor ten times as much as other text. */
+  async #partsOf(stream: StreamName, bytes: Buffer): Promise<LogPart[]> {
+    const steps = await this.#steps.of(stream)
+    const parts: LogPart[] = []
+    let since = performance.now()
+    for (let at = 0; at < bytes.length; at += PIECE_BYTES) {
+      parts.push(...this.#pipes[stream].push(bytes.subarray(at, at + PIECE_BYTES), steps))
+      if (performance.now() - since < TURN_MS) continue
+      await setImmediate()
+      since = performance.now()
+    }
+    return parts
+  }
+
   #count(stream: StreamName, bytes: Buffer): void {
     const counted = this.#counted[stream]
     counted.bytes += bytes.length
     counted.lastByte = bytes[bytes.length - 1] ?? counted.lastByte
-    let newlines = 0
-    for (let at = 0; at < bytes.length; at += 1) if (bytes[at] === 10) newlines += 1
-    counted.newlines += newlines
+    counted.newlines += newlinesIn(bytes)
   }
 
   async #tell(parts: readonly LogPart[]): Promise<void> {
@@ -205,7 +222,11 @@ export class LogCapture {
   /** The log is too long: its head ends where it was pushed to, and its tail is told behind what is missing. */
   async #tellTail(): Promise<void> {
     const { redactor, limitBytes } = this.#options
-    if (this.#cutBefore) return await this.#tellLast(this.#later.last(limitBytes - this.#store.position.file))
+    const tailBytes = Math.max(0, this.#budget.tail - MARKER_BYTES)
+    if (this.#cutBefore) {
+      const left = Math.min(tailBytes, limitBytes - this.#store.position.file)
+      return await this.#tellLast(this.#later.last(left))
+    }
     for (const stream of STREAMS) {
       const border = this.#pushed[stream]
       const beyond: Buffer[] = []
@@ -213,7 +234,7 @@ export class LogCapture {
         beyond.push(bytes)
       await this.#tell(this.#pipes[stream].end(beyond, await this.#steps.of(stream), border))
     }
-    const ranges = this.#later.last(Math.max(0, this.#budget.tail - MARKER_BYTES))
+    const ranges = this.#later.last(tailBytes)
     if (this.#budget.tail === 0) return
     const tail = ranges.reduce((sum, { from, to }) => sum + to - from, 0)
     await this.#tellMissing(this.#bytes - this.#pushed.stdout - this.#pushed.stderr - tail)
@@ -239,6 +260,7 @@ export class LogCapture {
 
   async #tellMissing(bytes: number): Promise<void> {
     const text = `agirunner: ${bytes} bytes of the log are left out here\n`
+    this.#store.cut()
     const shown = Buffer.from(this.#lastShown === 10 ? text : `\n${text}`)
     await this.#tell([{ stream: 'stderr', step: null, offset: this.#pushed.stderr, length: 0, bytes: shown }])
   }

@@ -1,3 +1,4 @@
+import { fstatSync } from 'node:fs'
 import { constants, type FileHandle, open } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { LogEntry } from '@agirunner/contracts'
@@ -37,15 +38,23 @@ export class LogFiles {
     this.#files = files
   }
 
-  /** How many bytes each stream has so far. */
-  async sizes(): Promise<Record<StreamName, number>> {
-    const [stdout, stderr] = await Promise.all([this.#files.stdout.stat(), this.#files.stderr.stat()])
-    return { stdout: stdout.size, stderr: stderr.size }
+  /**
+   * How many bytes each stream has so far. Asked synchronously: of an open file the kernel knows it without a disk, and
+   * through the pool of threads it took a sixth of what a flood costs.
+   */
+  sizes(): Record<StreamName, number> {
+    const { stdout, stderr } = this.#files
+    return { stdout: fstatSync(stdout.fd).size, stderr: fstatSync(stderr.fd).size }
   }
 
   /** @returns as many bytes as there are, none at the end */
   async read(stream: StreamName, from: number, length: number): Promise<Buffer> {
-    const { bytesRead, buffer } = await this.#files[stream].read(Buffer.allocUnsafe(length), 0, length, from)
+    return await this.readInto(Buffer.allocUnsafe(length), stream, from)
+  }
+
+  /** @returns what of the buffer was filled: as many bytes as there are, none at the end */
+  async readInto(buffer: Buffer, stream: StreamName, from: number): Promise<Buffer> {
+    const { bytesRead } = await this.#files[stream].read(buffer, 0, buffer.length, from)
     return buffer.subarray(0, bytesRead)
   }
 

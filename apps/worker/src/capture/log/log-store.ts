@@ -5,11 +5,18 @@ import type { LogPart } from './log-pipe.js'
 /** How far each stream has been told, and how long the file is with that; in bytes. */
 export interface LogPosition extends Readonly<Record<StreamName, number>> {
   readonly file: number
+  /** Whether what comes next is the tail of a log from which something was left out. */
+  readonly cut: boolean
 }
 
-const START: LogPosition = { stdout: 0, stderr: 0, file: 0 }
-/** The seq before the first entry; then for each entry the position after it. All of them doubles. */
+const START: LogPosition = { stdout: 0, stderr: 0, file: 0, cut: false }
+/**
+ * The seq before the first entry; then for each entry the position after it, `file` negative from the cut on. All of them
+ * doubles.
+ */
 const HEADER_BYTES = 8
+/** So many are handed to the kernel as they are; more and smaller ones are copied together first. */
+const MAX_PIECES = 64
 const RECORD_BYTES = 24
 
 /**
@@ -79,6 +86,19 @@ export class LogStore {
     return this.#position
   }
 
+  /** What is appended from now on comes after something that was left out. */
+  cut(): void {
+    this.#position = { ...this.#position, cut: true }
+  }
+
+  /** The last byte of the file; null when it is empty. */
+  async lastByte(): Promise<number | null> {
+    const { file } = this.#position
+    if (file === 0) return null
+    const { buffer } = await this.#log.read(Buffer.alloc(1), 0, 1, file - 1)
+    return buffer[0] ?? null
+  }
+
   /** To be called before the parts become entries: one for each that shows anything. */
   async append(parts: readonly LogPart[]): Promise<void> {
     const { file } = this.#position
@@ -86,12 +106,15 @@ export class LogStore {
     for (const { stream, offset, length, bytes } of parts) {
       const at = this.#position
       this.#position = { ...at, [stream]: offset + length, file: at.file + bytes.length }
-      if (bytes.length > 0) records.push(this.#position.stdout, this.#position.stderr, this.#position.file)
+      const { stdout, stderr, file: size, cut } = this.#position
+      if (bytes.length > 0) records.push(stdout, stderr, cut ? -size : size)
     }
     const shown = parts.flatMap(({ bytes }) => (bytes.length > 0 ? [bytes] : []))
     if (shown.length === 0) return
-    await writeAll(this.#log, Buffer.concat(shown), file)
-    await writeAll(this.#index, doubles(records), HEADER_BYTES + this.#entries * RECORD_BYTES)
+    await Promise.all([
+      writeAll(this.#log, shown.length > MAX_PIECES ? [Buffer.concat(shown)] : shown, file),
+      writeAll(this.#index, [doubles(records)], HEADER_BYTES + this.#entries * RECORD_BYTES),
+    ])
     this.#entries += shown.length
   }
 
@@ -131,7 +154,7 @@ function indexOf(path: string): string {
 async function positionAfter(index: FileHandle, entries: number): Promise<LogPosition> {
   const at = HEADER_BYTES + (entries - 1) * RECORD_BYTES
   const [stdout = Number.NaN, stderr = Number.NaN, file = Number.NaN] = await readDoubles(index, at, 3)
-  return { stdout, stderr, file }
+  return { stdout, stderr, file: Math.abs(file), cut: file < 0 }
 }
 
 async function readDoubles(file: FileHandle, at: number, count: number): Promise<number[]> {
@@ -146,9 +169,20 @@ function doubles(numbers: readonly number[]): Buffer {
   return bytes
 }
 
-async function writeAll(file: FileHandle, bytes: Buffer, position: number): Promise<void> {
-  for (let at = 0; at < bytes.length; ) {
-    const { bytesWritten } = await file.write(bytes, at, bytes.length - at, position + at)
+async function writeAll(file: FileHandle, pieces: readonly Buffer[], position: number): Promise<void> {
+  let rest = pieces
+  for (let at = position; rest.length > 0; ) {
+    const { bytesWritten } = await file.writev(rest, at)
     at += bytesWritten
+    rest = withoutFirst(rest, bytesWritten)
   }
+}
+
+function withoutFirst(pieces: readonly Buffer[], bytes: number): Buffer[] {
+  let left = bytes
+  return pieces.flatMap(piece => {
+    const cut = Math.min(left, piece.length)
+    left -= cut
+    return cut === piece.length ? [] : [piece.subarray(cut)]
+  })
 }

@@ -1,4 +1,5 @@
 import type { Shape } from './shapes.js'
+import { Skipper } from './skipper.js'
 
 /** What is looked for: a form of a secret, of which `rest` may be missing at its end, or the prefix of a shape. */
 export type Needle =
@@ -15,11 +16,17 @@ export class Matcher {
   readonly next: Int32Array
   readonly width: number
   readonly classes: Uint16Array
+  /** Tells what need not be looked at in the start state; null where everything has to be. */
+  readonly skipper: Skipper | null
   readonly #open: Uint16Array
   readonly #ended = new Map<number, Needle[]>()
 
-  /** @param needles none longer than 65535 bytes */
-  constructor(needles: readonly Needle[]) {
+  /**
+   * @param needles none longer than 65535 bytes
+   * @param skips whether bytes that begin no needle may be stepped over; what is found is the same
+   */
+  constructor(needles: readonly Needle[], skips = true) {
+    this.skipper = skips ? Skipper.of(needles.map(({ bytes }) => bytes)) : null
     const { classes, width } = classesOf(needles)
     this.classes = classes
     this.width = width

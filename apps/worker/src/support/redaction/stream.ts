@@ -56,6 +56,7 @@ export class RedactingStream {
     this.#from = offset
   }
 
+  /** @param bytes what comes of them are views, and nothing is kept of them */
   push(bytes: Buffer): Redacted[] {
     const start = this.#from + this.#held.length
     this.#scan(bytes, start)
@@ -75,10 +76,11 @@ export class RedactingStream {
   }
 
   #scan(bytes: Buffer, offset: number): void {
-    const { next, classes } = this.#matcher
+    const { next, classes, skipper } = this.#matcher
     const runs = this.#runs
     let state = this.#state
     for (let at = 0; at < bytes.length; at += 1) {
+      if (state === 0 && skipper !== null && runs.length === 0) at = skipper.next(bytes, at)
       const byte = bytes[at] as number
       if (runs.length > 0) this.#advance(byte, offset + at)
       state = next[state + (classes[byte] as number)] as number
@@ -188,8 +190,8 @@ export class RedactingStream {
       this.#masks.shift()
     }
     plain(to)
-    // A copy, so that a few bytes do not keep a whole chunk.
-    this.#held = at === from ? held : Buffer.from(held.subarray(at - from))
+    // A copy, so that a few bytes do not keep a whole chunk, and that the caller may use its buffer again.
+    this.#held = at === from + held.length ? NOTHING : Buffer.from(held.subarray(at - from))
     this.#from = at
     return passed
   }
