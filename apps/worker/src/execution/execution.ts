@@ -88,13 +88,14 @@ export class Execution {
     state.enter('image')
     const image = await this.#readyImage(accepted, state, signal)
     state.enter('create')
+    const { parking } = this.#options
+    const own = () => this.#startOwn(image, accepted, plan, state, signal)
+    if (parking === null) return await own()
     const shape = shapeOf(accepted, image.reference)
-    const running =
-      (await this.#openParked(parked, image, accepted, plan, state, signal)) ??
-      (await this.#startOwn(image, accepted, plan, state, signal))
-    const over = this.#options.parking?.use(shape, image.info)
-    if (over) void running.exit.then(over, over)
-    return running
+    const opened = await this.#openParked(parked, image, accepted, plan, state, signal)
+    if (opened === null) return await parking.first(shape, image.info, own)
+    parking.use(shape, image.info, opened.exit)
+    return opened
   }
 
   /** @returns null when it can't be used any more: then its container is gone, and its slot is as it was */
@@ -150,18 +151,6 @@ export class Execution {
 
   /** A container of the task's own, made now. */
   async #startOwn(
-    image: ReadyImage,
-    accepted: AcceptedTask,
-    plan: WorkspacePlan,
-    state: AttemptState,
-    signal: AbortSignal,
-  ): Promise<RunningContainer> {
-    const { parking } = this.#options
-    const start = () => this.#startWithNetwork(image, accepted, plan, state, signal)
-    return await (parking ? parking.first(start) : start())
-  }
-
-  async #startWithNetwork(
     image: ReadyImage,
     accepted: AcceptedTask,
     plan: WorkspacePlan,

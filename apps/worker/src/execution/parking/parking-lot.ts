@@ -77,8 +77,36 @@ export class ParkingLot implements Releasable {
     return parked
   }
 
-  /** A task of that shape begins to run. @returns to be called at its end */
-  use(shape: Shape, image: ImageInfo): () => void {
+  /** A task of that shape runs, in a container that waited; `ended` settles at its end. */
+  use(shape: Shape, image: ImageInfo, ended: Promise<unknown>): void {
+    const over = this.#demand(shape, image)
+    ended.then(over, over)
+    this.#fill()
+  }
+
+  /** As `use`, of one that `start` makes. Meanwhile none is parked: tasks come first. */
+  async first<T extends { readonly exit: Promise<unknown> }>(
+    shape: Shape,
+    image: ImageInfo,
+    start: () => Promise<T>,
+  ): Promise<T> {
+    const over = this.#demand(shape, image)
+    this.#starting += 1
+    try {
+      const running = await start()
+      running.exit.then(over, over)
+      return running
+    } catch (error) {
+      over()
+      throw error
+    } finally {
+      this.#starting -= 1
+      this.#fill()
+    }
+  }
+
+  /** @returns to be called when the task has ended */
+  #demand(shape: Shape, image: ImageInfo): () => void {
     const key = keyOf(shape)
     const known = this.#demands.get(key)
     const demand = known ?? { shape, image, running: 0, peak: 0, usedAt: 0, notBefore: 0 }
@@ -87,24 +115,9 @@ export class ParkingLot implements Releasable {
     demand.peak = Math.max(demand.peak, demand.running)
     demand.usedAt = Date.now()
     this.#demands.set(key, demand)
-    this.#fill()
-    let over = false
     return () => {
-      if (over) return
-      over = true
       demand.running -= 1
       demand.usedAt = Date.now()
-      this.#fill()
-    }
-  }
-
-  /** While `work` makes a task's own container, none is parked: tasks come first. */
-  async first<T>(work: () => Promise<T>): Promise<T> {
-    this.#starting += 1
-    try {
-      return await work()
-    } finally {
-      this.#starting -= 1
       this.#fill()
     }
   }
