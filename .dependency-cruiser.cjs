@@ -17,13 +17,19 @@ const PACKAGES = {
   'packages/cache': [],
   'packages/storage': [],
   'packages/producer': ['packages/contracts', 'packages/storage'],
-  'packages/cli': ['packages/cache', 'packages/contracts', 'packages/producer', 'packages/storage', 'infra/setup'],
+  'packages/cli': [
+    'packages/cache',
+    'packages/contracts',
+    'packages/producer',
+    'packages/storage',
+    'infra/setup',
+  ],
   'packages/test-kit': ['packages/contracts'],
   'packages/bench': ['packages/contracts', 'packages/producer', 'packages/test-kit', 'infra/setup'],
   'apps/worker': ['packages/cache', 'packages/contracts', 'packages/storage'],
   'apps/board': ['packages/contracts'],
   'infra/setup': [],
-  [E2E]: ['packages/contracts', 'packages/producer', 'packages/test-kit'],
+  [E2E]: ['packages/contracts', 'packages/producer', 'packages/storage', 'packages/test-kit'],
 }
 const OURS = '^(packages|apps|infra|test)/'
 

@@ -29,13 +29,18 @@ export function expiryKey({ at, unless, folder }: Pick<Expiry, 'at' | 'unless' |
   return `${EXPIRIES}${at.toISOString()}/${unless}/${folder.slice(0, -1)}`
 }
 
+/** As contracts has them; what is no such name must never be the start of something to delete. */
+const TENANT = /^[A-Za-z0-9][A-Za-z0-9_.-]*$/
+const TASK = /^[A-Za-z][A-Za-z0-9_-]*$/
+const ATTEMPT = /^\d+-[0-9a-f]{8}$/
+
 /** @returns null for what is no marker of ours */
 export function readExpiryKey(key: string): Expiry | null {
   const [at = '', unless, tenantId = '', taskId = '', attempt = '', ...rest] = key
     .slice(EXPIRIES.length)
     .split('/')
-  const isOurs = /^\d+-[0-9a-f]{8}$/.test(attempt) && tenantId !== '' && taskId !== '' && rest.length === 0
-  if (!key.startsWith(EXPIRIES) || !isOurs || Number.isNaN(Date.parse(at))) return null
+  const isOurs = [TENANT.test(tenantId), TASK.test(taskId), ATTEMPT.test(attempt), rest.length === 0]
+  if (!key.startsWith(EXPIRIES) || isOurs.includes(false) || Number.isNaN(Date.parse(at))) return null
   if (unless !== 'nothing' && unless !== 'named') return null
   return { at: new Date(at), unless, tenantId, taskId, folder: `${tenantId}/${taskId}/${attempt}/` }
 }

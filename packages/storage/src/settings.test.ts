@@ -83,6 +83,7 @@ describe('the marker of an expiry', () => {
   it.each([
     '_expiries/2026-01-02T03:04:05.678Z/nothing/acme/t-1/17',
     '_expiries/2026-01-02T03:04:05.678Z/nothing/acme/17-0123abcd',
+    '_expiries/2026-01-02T03:04:05.678Z/nothing/acme/../17-0123abcd',
     '_expiries/soon/nothing/acme/t-1/17-0123abcd',
     '_expiries/2026-01-02T03:04:05.678Z/never/acme/t-1/17-0123abcd',
     'acme/2026-01-02T03:04:05.678Z/nothing/acme/t-1/17-0123abcd',
