@@ -38,7 +38,7 @@ describe('the settings of the storage', () => {
     const shown = [
       inspect(settings, { depth: 9, showHidden: true }),
       JSON.stringify(settings),
-      `${settings?.credentials}`,
+      String(settings?.credentials),
     ]
     for (const text of shown) expect(text).not.toContain('very-secret')
   })
