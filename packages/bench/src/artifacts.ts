@@ -71,14 +71,14 @@ export async function measureArtifacts(options: ArtifactOptions): Promise<Artifa
     for (const where of ['disk', 'bucket'] as const) {
       for (const tree of where === 'disk' ? ON_DISK : IN_BUCKET) {
         const samples: ArtifactSample[] = []
+        const source = await makeTree(folder, tree)
         for (let round = 0; round <= options.runs; round += 1) {
-          const source = await makeTree(folder, tree)
           const sides = where === 'disk' ? await bySystem(source) : await bare.both(source)
           const sample = { ...sides, ...(await byRuntime(options, where, tree, round)) }
           // The first round warms up.
           if (round > 0) samples.push(sample)
-          await rm(source, { recursive: true })
         }
+        await rm(source, { recursive: true })
         options.say(`artifacts: ${tree.name} to the ${where}`)
         reports.push({ where, tree: tree.name, samples })
       }
