@@ -92,7 +92,9 @@ export async function measureArtifacts(options: ArtifactOptions): Promise<Artifa
 
 /** The same script makes the tree for everybody. */
 const scriptOf = ({ files, bytes }: Tree) =>
-  `i=0; while [ $i -lt ${files} ]; do head -c ${bytes} /dev/urandom >file-$i; i=$((i+1)); done`
+  `head -c ${files * bytes} /dev/urandom | split -d -a 4 -b ${bytes} - file-`
+/** The name of the first file. */
+const FIRST = 'file-0000'
 
 async function makeTree(folder: string, tree: Tree): Promise<string> {
   const source = join(folder, 'source')
@@ -114,7 +116,7 @@ async function bySystem(source: string): Promise<Sides> {
   return {
     floor: await timed('cp -a . ../source-copy'),
     peer: await timed('find . -type f -exec sha256sum {} + && cp -a . ../source-copy'),
-    floorRead: await timed('cp file-0 ../source-copy'),
+    floorRead: await timed(`cp ${FIRST} ../source-copy`),
   }
 }
 
@@ -141,7 +143,7 @@ function bareSdk(s3: TestS3): { both(source: string): Promise<Sides>; close(): v
     await Promise.all(Array.from({ length: 8 }, some))
     const floor = elapsed()
     const reading = stopwatch()
-    const { Body } = await client.send(new GetObjectCommand({ Bucket, Key: 'bare/file-0' }))
+    const { Body } = await client.send(new GetObjectCommand({ Bucket, Key: `bare/${FIRST}` }))
     await drained(Body as AsyncIterable<Buffer>)
     return { floor, peer: null, floorRead: reading() }
   }

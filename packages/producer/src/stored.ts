@@ -43,12 +43,15 @@ export async function* readStored(
   throw fail('damaged', why, 'do not use it; run the task again under another taskId')
 }
 
+/** Of what is large, small pieces cost more than their bytes. */
+const CHUNK_BYTES = 1024 * 1024
+
 function bytesOf(
   uri: string,
   { store, owner }: { store: Store; owner: Owner },
   fail: StoredFailure,
 ): AsyncIterable<Buffer> {
-  if (!uri.startsWith('s3:')) return createReadStream(pathOf(uri, fail))
+  if (!uri.startsWith('s3:')) return createReadStream(pathOf(uri, fail), { highWaterMark: CHUNK_BYTES })
   const key = store?.keyOf(uri, `${owner.tenantId}/${owner.taskId}/`)
   if (store && key) return store.read(key)
   const why = store ? `, and the bucket to read from is ${store.uriOf()}` : ''
