@@ -45,6 +45,8 @@ describe('the configuration', () => {
       AGIRUNNER_DEFAULT_MEMORY: '1m',
       AGIRUNNER_MAX_PIDS: '2.5',
       AGIRUNNER_DEFAULT_TIMEOUT: '-1',
+      AGIRUNNER_STORAGE: 's3://No_Bucket',
+      AGIRUNNER_S3_ENDPOINT: 'nowhere',
     }
     const read = () => readConfig(bad)
     expect(read).toThrow(ConfigError)
