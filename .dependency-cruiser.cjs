@@ -15,14 +15,21 @@ const story = `${WORKER}(${STORY.join('|')})\\.ts$`
 const PACKAGES = {
   'packages/contracts': [],
   'packages/cache': [],
-  'packages/producer': ['packages/contracts'],
-  'packages/cli': ['packages/cache', 'packages/contracts', 'packages/producer', 'infra/setup'],
+  'packages/storage': [],
+  'packages/producer': ['packages/contracts', 'packages/storage'],
+  'packages/cli': [
+    'packages/cache',
+    'packages/contracts',
+    'packages/producer',
+    'packages/storage',
+    'infra/setup',
+  ],
   'packages/test-kit': ['packages/contracts'],
   'packages/bench': ['packages/contracts', 'packages/producer', 'packages/test-kit', 'infra/setup'],
-  'apps/worker': ['packages/cache', 'packages/contracts'],
+  'apps/worker': ['packages/cache', 'packages/contracts', 'packages/storage'],
   'apps/board': ['packages/contracts'],
   'infra/setup': [],
-  [E2E]: ['packages/contracts', 'packages/producer', 'packages/test-kit'],
+  [E2E]: ['packages/contracts', 'packages/producer', 'packages/storage', 'packages/test-kit'],
 }
 const OURS = '^(packages|apps|infra|test)/'
 

@@ -10,10 +10,13 @@ import {
   type TaskJobData,
   type WorkerRecord,
 } from '@agirunner/contracts'
+import { ObjectStore } from '@agirunner/storage'
 import { DelayedError, type Job, UnrecoverableError, WaitingError, Worker } from 'bullmq'
 import type { Redis } from 'ioredis'
 import { Adopter } from './adopt.js'
 import { createChangesCapture } from './capture/changes/index.js'
+import { BucketStorage, LOCAL_STORAGE } from './capture/storage.js'
+import { sweepBucket } from './cleanup/bucket-sweep.js'
 import { Reaper } from './cleanup/reaper.js'
 import { sweepArtifacts } from './cleanup/retention.js'
 import type { Config } from './config.js'
@@ -111,7 +114,12 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
 
   const image = config.catalog.get(DEFAULT_IMAGE)?.image ?? ''
   const cage = await probeCage({ engine, info, owner, image })
-  const workspaces = await makeWorkspaces({ config, engine, owner, records, log }, release)
+  const bucket = await openBucket({ config, owner, records, log }, release)
+  const workspaces = await makeWorkspaces(
+    { config, engine, owner, records, log, store: bucket?.store ?? null },
+    release,
+  )
+  const storage = bucket?.storage ?? LOCAL_STORAGE
   const networks = await startNetworks({ engine, owner, config, log }, release)
   const changes = createChangesCapture()
   release.defer('changes capture', () => changes.close())
@@ -191,6 +199,7 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
         logCeilingBytes: config.logCeilingBytes,
         captureChanges: options => changes.capture(options),
         collectArtifacts: options => changes.artifacts(options),
+        storage,
       },
       push: {
         push: (...args) => workspaces.room.push(...args),
@@ -226,6 +235,7 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
     parking.capability,
     ...networks.capabilities(),
     images.capability,
+    storage.capability(),
   ]
   for (const capability of capabilities()) log.info('capability', { ...capability })
   const beat = () => void heartbeat.now().catch(() => undefined)
@@ -328,10 +338,17 @@ async function openParking(
 }
 
 async function makeWorkspaces(
-  parts: { config: Config; engine: ContainerEngine; owner: Owner; records: TaskRecords; log: Log },
+  parts: {
+    config: Config
+    engine: ContainerEngine
+    owner: Owner
+    records: TaskRecords
+    log: Log
+    store: ObjectStore | null
+  },
   release: ReleaseStack,
 ) {
-  const { config, engine, owner, records, log } = parts
+  const { config, engine, owner, records, log, store } = parts
   const probed =
     config.strategy === 'auto'
       ? await probeStrategy(engine, {
@@ -351,7 +368,7 @@ async function makeWorkspaces(
     allowPrivate: config.gitAllowPrivate,
     cache: config.cache,
     hostRoots: config.hostRoots,
-    earlier: new StoredArtifacts(records, config.dataDir),
+    earlier: new StoredArtifacts(records, config.dataDir, store),
   })
   release.defer('workspaces', () => room.close())
   const prune = async () => {
@@ -386,6 +403,23 @@ async function chooseLate(parts: {
     }
   if (wanted) throw new Error(`AGIRUNNER_STRATEGY=late_overlay does not work here: ${why}`)
   return { ...probed, why: `${probed.why}; no late_overlay: ${why}` }
+}
+
+/** The bucket that the operator chose, looked at and swept as long as the worker lives; null for the disk. */
+async function openBucket(
+  { config, owner, records, log }: { config: Config; owner: Owner; records: TaskRecords; log: Log },
+  release: ReleaseStack,
+): Promise<{ store: ObjectStore; storage: BucketStorage } | null> {
+  if (config.storage === null) return null
+  const store = new ObjectStore(config.storage)
+  release.defer('bucket', () => store.close())
+  const storage = new BucketStorage(store)
+  await storage.check(owner.worker)
+  every(SWEEP_MS, release, log, async () => {
+    await storage.check(owner.worker)
+    await sweepBucket({ store, records, log }, Date.now())
+  })
+  return { store, storage }
 }
 
 /** Disks of their own for tasks, where the worker can mount them and the engine sees them. */

@@ -19,7 +19,7 @@ describe('the configuration', () => {
     const readme = readFileSync(new URL('../../../README.md', import.meta.url), 'utf8')
     const forTests = /^AGIRUNNER_TEST_/
     const shown = KNOWN_VARIABLES.filter(name => name.startsWith('AGIRUNNER_') && !forTests.test(name))
-    const documented = [...readme.matchAll(/`(AGIRUNNER_[A-Z_]+)`/g)].map(([, name]) => name)
+    const documented = [...readme.matchAll(/`(AGIRUNNER_[A-Z0-9_]+)`/g)].map(([, name]) => name)
     expect(new Set(documented)).toEqual(new Set(shown))
   })
 
@@ -45,6 +45,8 @@ describe('the configuration', () => {
       AGIRUNNER_DEFAULT_MEMORY: '1m',
       AGIRUNNER_MAX_PIDS: '2.5',
       AGIRUNNER_DEFAULT_TIMEOUT: '-1',
+      AGIRUNNER_STORAGE: 's3://No_Bucket',
+      AGIRUNNER_S3_ENDPOINT: 'nowhere',
     }
     const read = () => readConfig(bad)
     expect(read).toThrow(ConfigError)

@@ -9,6 +9,7 @@ import {
   parseSize,
   readCatalog,
 } from '@agirunner/contracts'
+import { type S3Settings, StorageConfigError, storageOptions, storageSettings } from '@agirunner/storage'
 import { z } from 'zod'
 import type { ParkingBudget } from './execution/parking/parking-lot.js'
 import { type EgressRange, parseRanges } from './support/address-ranges.js'
@@ -92,6 +93,11 @@ const VARIABLES = {
   AGIRUNNER_SECRET_ENV: z.string().default(''),
   AGIRUNNER_SECRET_ROOT: z.string().startsWith('/', 'must be an absolute path').optional(),
   AGIRUNNER_HOST_ROOTS: z.string().default(''),
+  // Checked all together by the storage package, which the command line reads them with too.
+  AGIRUNNER_STORAGE: z.string().optional(),
+  AGIRUNNER_S3_ENDPOINT: z.string().optional(),
+  AGIRUNNER_S3_REGION: z.string().optional(),
+  AGIRUNNER_S3_PATH_STYLE: z.string().optional(),
   ...LIMIT_VARIABLES,
 } as const
 
@@ -145,6 +151,8 @@ export interface Config {
   readonly egressPrivate: readonly EgressRange[]
   /** OCI runtimes that tasks may name, where the engine has them. */
   readonly runtimes: readonly string[]
+  /** The bucket for what tasks leave; null for the worker's own disk. */
+  readonly storage: S3Settings | null
   /** Names of variables that `env:NAME` may read. */
   readonly secretNames: ReadonlySet<string>
   readonly secretRoot: string | null
@@ -173,6 +181,7 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
   const parsed = z.object(VARIABLES).safeParse(env)
   const { roots, problems } = hostRootsOf(env)
   const catalog = catalogOf(env, problems)
+  const storage = storageOf(env, problems)
   if (!parsed.success || problems.length > 0) {
     const issues = parsed.error?.issues.map(issue => `${issue.path.join('.')}: ${issue.message}`) ?? []
     throw new ConfigError([...issues, ...problems])
@@ -206,6 +215,7 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
     networks: value.AGIRUNNER_NETWORKS,
     egressPrivate: value.AGIRUNNER_EGRESS_PRIVATE,
     runtimes: listOf(value.AGIRUNNER_RUNTIMES),
+    storage,
     secretNames: new Set(listOf(value.AGIRUNNER_SECRET_ENV)),
     secretRoot: value.AGIRUNNER_SECRET_ROOT ?? null,
     hostRoots: roots,
@@ -230,6 +240,17 @@ function catalogOf({ AGIRUNNER_CATALOG: path }: NodeJS.ProcessEnv, problems: str
   } catch (error) {
     problems.push(`AGIRUNNER_CATALOG: ${(error as Error).message}`)
     return new Map()
+  }
+}
+
+/** Adds to the problems why the storage can't be what the operator says. */
+function storageOf(env: NodeJS.ProcessEnv, problems: string[]): S3Settings | null {
+  try {
+    return storageSettings(storageOptions(env))
+  } catch (error) {
+    if (!(error instanceof StorageConfigError)) throw error
+    problems.push(...error.problems)
+    return null
   }
 }
 

@@ -95,7 +95,6 @@ export async function runTask<T>(
     })
     reached = { ...reached, outputs }
     const settled = await settle(await ended({ failure, reached }, state))
-    await capture.settled()
     if (await rooms.keeper.keep(accepted, container, failure)) release.disown()
     return settled
   } catch (error) {

@@ -3,16 +3,18 @@ import { cpus } from 'node:os'
 import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { createProducer } from '@agirunner/producer'
-import { setUp } from '@agirunner/setup'
+import { ensureS3Server, setUp } from '@agirunner/setup'
 import {
   connectEngine,
   createRepository,
   manyFiles,
   removeQueue,
   serveGit,
+  startS3,
   startWorker,
   uniqueQueue,
 } from '@agirunner/test-kit'
+import { type ArtifactOptions, measureArtifacts, renderArtifacts } from './artifacts.js'
 import { bareContainer } from './bare.js'
 import { measureCaptures, renderCaptures } from './capture.js'
 import { cloneAndRun } from './clone-and-run.js'
@@ -24,12 +26,13 @@ import { summarize } from './statistics.js'
 import { renderTable } from './table.js'
 import { measureWorkspaces, renderWorkspaces, type WorkspaceOptions } from './workspace.js'
 
-const HELP = `usage: pnpm bench [start|workspace|capture|logs] [--runs N] [--json FILE]
+const HELP = `usage: pnpm bench [start|workspace|capture|logs|artifacts] [--runs N] [--json FILE]
   start        from the enqueueing to the first byte and to the result
   workspace    making a workspace and reading its change, by the size of the repository
   capture      reading a change, by its size and that of the repository
   logs         reading a flood of output, and a neighbour's first output beside one
-  --runs N     rounds that count; one more warms up (default 20; of all but start at most 5)
+  artifacts    keeping what a task leaves, on disk and in a bucket, and reading it
+  --runs N     rounds that count; one more warms up (default 20; of all but start at most 5, of artifacts 2)
   --json FILE  also write every sample there
 `
 
@@ -51,11 +54,12 @@ async function main(): Promise<void> {
     if (suites.includes('workspace')) found.workspaces = await benchWorkspaces(machine, runs)
     if (suites.includes('logs')) found.logs = await benchLogs(machine, runs)
     if (suites.includes('capture')) found.captures = await benchCaptures(machine, runs)
+    if (suites.includes('artifacts')) found.artifacts = await benchArtifacts(machine, runs)
     if (values.json !== undefined) await writeFile(values.json, `${JSON.stringify(found, null, 2)}\n`)
   })
 }
 
-const SUITES: readonly string[] = ['start', 'workspace', 'capture', 'logs']
+const SUITES: readonly string[] = ['start', 'workspace', 'capture', 'logs', 'artifacts']
 
 async function benchStart({ contenders, floors }: Machine, runs: number) {
   const onRound = (round: number) => say(`round ${round} of ${runs}`)
@@ -80,6 +84,15 @@ async function benchLogs({ logs }: Machine, runs: number) {
   return report
 }
 
+const MAX_ARTIFACT_RUNS = 2
+
+async function benchArtifacts({ artifacts }: Machine, runs: number) {
+  const rounds = Math.min(runs, MAX_ARTIFACT_RUNS)
+  const reports = await measureArtifacts({ ...(await artifacts()), runs: rounds, say })
+  process.stdout.write(`\n${renderArtifacts(reports)}\n`)
+  return reports
+}
+
 const CAPTURE_SIZES = [400, 50_000]
 
 async function benchCaptures({ workspaces }: Machine, runs: number) {
@@ -97,6 +110,8 @@ interface Machine {
   readonly facts: Readonly<Record<string, unknown>>
   readonly workspaces: Omit<WorkspaceOptions, 'sizes' | 'runs' | 'say'>
   readonly logs: Omit<LogBenchOptions, 'runs' | 'say'>
+  /** Starts a server for a bucket, and a worker that stores there. */
+  readonly artifacts: () => Promise<Omit<ArtifactOptions, 'runs' | 'say'>>
 }
 
 /** Gets everything ready, hands it over, and ends what it started, last first. */
@@ -142,6 +157,11 @@ async function prepareMachine(release: (() => Promise<unknown>)[]): Promise<Mach
   return {
     workspaces: { producer, image, root, url: server.url, folder },
     logs: { producer, docker, dockerHost, image, redisUrl, folder },
+    artifacts: async () => {
+      await ensureS3Server({ dataDir: base.dataDir, env: process.env, log: say })
+      const { s3, producer: bucket } = await withBucket({ redisUrl, dockerHost, folder }, release)
+      return { image, folder, s3, producers: { disk: producer, bucket } }
+    },
     contenders: [cold, warm, peer, bare],
     floors: [peer.name, bare.name],
     facts: {
@@ -153,6 +173,35 @@ async function prepareMachine(release: (() => Promise<unknown>)[]): Promise<Mach
       files: REPOSITORY_FILES,
     },
   }
+}
+
+/** A worker that stores in a bucket, on a queue of its own. */
+async function withBucket(
+  { redisUrl, dockerHost, folder }: { redisUrl: string; dockerHost: string; folder: string },
+  release: (() => Promise<unknown>)[],
+) {
+  const s3 = await startS3()
+  release.push(() => s3.stop())
+  const queue = uniqueQueue('bench')
+  release.push(() => removeQueue(redisUrl, queue))
+  const url = `s3://${s3.bucket}`
+  const storage = { url, endpoint: s3.endpoint, credentials: s3 }
+  const producer = createProducer({ redis: redisUrl, queue, storage })
+  release.push(() => producer.close())
+  const worker = await startWorker({
+    redisUrl,
+    queue,
+    dataDir: join(folder, 'data-bucket'),
+    env: {
+      DOCKER_HOST: dockerHost,
+      AGIRUNNER_STORAGE: url,
+      AGIRUNNER_S3_ENDPOINT: s3.endpoint,
+      AWS_ACCESS_KEY_ID: s3.accessKeyId,
+      AWS_SECRET_ACCESS_KEY: s3.secretAccessKey,
+    },
+  })
+  release.push(() => worker.stop())
+  return { s3, producer }
 }
 
 /** Below the data folder, so that the worker meets the file system that it would meet in earnest. */

@@ -6,7 +6,15 @@ import { COMMANDS } from './commands/index.js'
 import { CliError, EXIT, explain } from './errors.js'
 import { commandHelp, generalHelp } from './help.js'
 import { type Io, Sink } from './output.js'
-import { type Env, readSettings, redisUrlOf, type Settings, unknownVariables, version } from './settings.js'
+import {
+  type Env,
+  readSettings,
+  redisUrlOf,
+  type Settings,
+  storageOf,
+  unknownVariables,
+  version,
+} from './settings.js'
 
 /** Runs the command line of this process. */
 export async function runAsProgram(): Promise<void> {
@@ -89,7 +97,8 @@ function lazyProducer(settings: Settings): { get: () => Producer; close: () => P
   let producer: Producer | null = null
   return {
     get: () => {
-      producer ??= createProducer({ redis: redisUrlOf(settings), queue: settings.queue })
+      const storage = storageOf(settings)
+      producer ??= createProducer({ redis: redisUrlOf(settings), queue: settings.queue, storage })
       return producer
     },
     close: async () => producer?.close(),

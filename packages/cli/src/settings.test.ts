@@ -2,7 +2,14 @@ import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals'
-import { engineEnvOf, readSettings, redisUrlOf, unknownVariables, wholeNumber } from './settings.js'
+import {
+  engineEnvOf,
+  readSettings,
+  redisUrlOf,
+  storageOf,
+  unknownVariables,
+  wholeNumber,
+} from './settings.js'
 import { claimUp, isUp, readUp, removeUp, type UpRecord, writeUp } from './up/up-file.js'
 
 let folder: string
@@ -22,6 +29,16 @@ const record: UpRecord = {
 }
 
 describe('settings', () => {
+  it('name the bucket by the variables that workers read, and refuse what can’t be one', () => {
+    const bucket = { AGIRUNNER_DATA: folder, AGIRUNNER_STORAGE: 's3://left/runs', AWS_REGION: 'eu-west-1' }
+    expect(storageOf(readSettings(bucket))).toMatchObject({ url: 's3://left/runs', region: 'eu-west-1' })
+    expect(unknownVariables(bucket)).toEqual([])
+    const wrong = readSettings({ ...bucket, AGIRUNNER_STORAGE: 'ftp://left' })
+    expect(() => storageOf(wrong)).toThrow(
+      /^the storage can't be used; AGIRUNNER_STORAGE: must be .*; correct it$/,
+    )
+  })
+
   it('come from the environment, else from up.json, else from the defaults', () => {
     expect(readSettings({ AGIRUNNER_DATA: folder }).queue).toBe('agirunner')
     writeUp(folder, record)

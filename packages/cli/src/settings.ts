@@ -2,6 +2,13 @@ import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { DEFAULT_CACHE_BYTES, DEFAULT_QUEUE, nearest, parseSize } from '@agirunner/contracts'
 import { dataDirFrom } from '@agirunner/setup'
+import {
+  STORAGE_VARIABLES,
+  StorageConfigError,
+  type StorageOptions,
+  storageOptions,
+  storageSettings,
+} from '@agirunner/storage'
 import { CliError, EXIT } from './errors.js'
 import { readUp, type UpRecord } from './up/up-file.js'
 
@@ -37,6 +44,7 @@ const KNOWN: readonly string[] = [
   'AGIRUNNER_REDIS_IMAGE',
   'AGIRUNNER_SECRET_ENV',
   'AGIRUNNER_SECRET_ROOT',
+  ...STORAGE_VARIABLES,
   'AGIRUNNER_STRATEGY',
   'AGIRUNNER_TEST_IMAGE',
   'AGIRUNNER_TEST_TOTALS',
@@ -95,6 +103,18 @@ export function redisUrlOf({ env, up, dataDir }: Settings): string {
 /** The environment with which an engine is looked for: DOCKER_HOST, else what `up` uses, else the usual places. */
 export function engineEnvOf({ env, up }: Settings): Env {
   return env.DOCKER_HOST || !up?.dockerHost ? env : { ...env, DOCKER_HOST: up.dockerHost }
+}
+
+/** The bucket that workers store in, by the variables that they read too. @throws CliError for what can't be used */
+export function storageOf({ env }: Settings): StorageOptions {
+  try {
+    const options = storageOptions(env)
+    storageSettings(options)
+    return options
+  } catch (error) {
+    if (!(error instanceof StorageConfigError)) throw error
+    throw new CliError(`the storage can't be used; ${error.problems.join(', and ')}; correct it`)
+  }
 }
 
 /** What the worker's cache may occupy, in bytes. @throws CliError for a value that is no size */

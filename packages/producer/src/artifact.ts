@@ -1,6 +1,6 @@
 import type { Stored, TaskResult } from '@agirunner/contracts'
 import { ArtifactUnavailableError } from './errors.js'
-import { readStored } from './stored.js'
+import { readStored, type Store } from './stored.js'
 
 /**
  * The exact bytes of something that a task left.
@@ -12,12 +12,13 @@ export async function* readArtifact(
   taskId: string,
   path: string,
   result: TaskResult | null,
+  store: Store = null,
 ): AsyncGenerator<Buffer> {
   const fail = (reason: ArtifactUnavailableError['reason'], why: string, hint: string, cause?: unknown) =>
     new ArtifactUnavailableError({ taskId, path, reason }, why, hint, cause)
   if (!result) throw fail('unfinished', 'the task has not finished', 'wait for its result first')
   const stored = storedIn(result, path)
-  if (stored) yield* readStored(stored, fail)
+  if (stored) yield* readStored(stored, { store, owner: result }, fail)
   else throw fail('not_captured', whyNot(result, path), 'see `artifacts` and `skipped` of its result')
 }
 

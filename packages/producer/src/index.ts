@@ -1,3 +1,4 @@
+export { StorageConfigError, type StorageOptions } from '@agirunner/storage'
 export type { Enqueued } from './enqueue.js'
 export {
   ArtifactUnavailableError,

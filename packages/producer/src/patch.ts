@@ -1,17 +1,22 @@
 import type { Stored, TaskResult } from '@agirunner/contracts'
 import { PatchUnavailableError } from './errors.js'
-import { readStored } from './stored.js'
+import { readStored, type Store } from './stored.js'
 
 /**
  * The exact bytes of a task's patch. No bytes when the task changed nothing.
  *
  * @throws (from `next`) PatchUnavailableError; `damaged` comes after the last byte, when the sum is known to be wrong
  */
-export async function* readPatch(taskId: string, result: TaskResult | null): AsyncGenerator<Buffer> {
+export async function* readPatch(
+  taskId: string,
+  result: TaskResult | null,
+  store: Store = null,
+): AsyncGenerator<Buffer> {
   const stored = storedPatch(taskId, result)
-  if (!stored) return
+  if (!stored || !result) return
   yield* readStored(
     stored,
+    { store, owner: result },
     (reason, why, hint, cause) => new PatchUnavailableError(taskId, reason, why, hint, cause),
   )
 }

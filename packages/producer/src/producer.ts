@@ -11,6 +11,7 @@ import {
   type TaskResult,
   type WorkerRecord,
 } from '@agirunner/contracts'
+import { ObjectStore, type StorageOptions, storageSettings } from '@agirunner/storage'
 import type { RedisOptions } from 'ioredis'
 import { readArtifact } from './artifact.js'
 import { Connection } from './connection.js'
@@ -26,6 +27,11 @@ export interface ProducerOptions {
   readonly redis: string | RedisOptions
   /** The queue's name; `agirunner` by default. */
   readonly queue?: string
+  /**
+   * The bucket that the workers store in, for `patch` and `artifact`: `{ url: 's3://bucket/prefix', endpoint, region,
+   * pathStyle, credentials }`, all but `url` optional. Without it they read from this machine's disk alone.
+   */
+  readonly storage?: StorageOptions
 }
 
 /**
@@ -121,7 +127,7 @@ export interface Producer {
    * The exact bytes of a task's patch, for `git apply --index --binary`; none when nothing was changed.
    *
    * @throws (from the iteration) UnknownTaskError, or PatchUnavailableError when the task has not finished, or when the
-   *   patch was not captured, is not on this machine or is not what was captured
+   *   patch was not captured, can't be reached from here or is not what was captured
    *
    * @example await pipeline(producer.patch('t-42'), createWriteStream('t-42.patch'))
    */
@@ -132,7 +138,7 @@ export interface Producer {
    *
    * @param path as in the result's `artifacts`; also `changes.patch`, `changes.bundle` and `log`
    * @throws (from the iteration) UnknownTaskError, or ArtifactUnavailableError when the task has not finished, left no such
-   *   thing, or it is not on this machine or is not what was captured
+   *   thing, or it can't be reached from here or is not what was captured
    *
    * @example await pipeline(producer.artifact('t-42', 'output/report.xml'), createWriteStream('report.xml'))
    */
@@ -153,6 +159,7 @@ export interface Producer {
  * Connects a platform to the runtime's queue. It returns at once; the first call waits for the connection.
  *
  * @throws RangeError for a queue name that BullMQ refuses, or `keyPrefix` in the Redis options
+ * @throws StorageConfigError for a storage that can't be
  *
  * @example
  * const producer = createProducer({ redis: 'redis://127.0.0.1:6379' })
@@ -160,7 +167,7 @@ export interface Producer {
  * const result = await producer.waitForResult('t-42')
  * await producer.close()
  */
-export function createProducer({ redis, queue = DEFAULT_QUEUE }: ProducerOptions): Producer {
+export function createProducer({ redis, queue = DEFAULT_QUEUE, storage }: ProducerOptions): Producer {
   if (queue === '' || queue.includes(':')) {
     throw new RangeError(
       `the queue name ${JSON.stringify(queue)} can't be used; it is empty or holds ":"; choose another`,
@@ -171,7 +178,8 @@ export function createProducer({ redis, queue = DEFAULT_QUEUE }: ProducerOptions
       "redis.keyPrefix can't be used; the runtime's keys are fixed; use a database number instead",
     )
   }
-  return new RedisProducer(new Connection(redis), queue)
+  const bucket = storage ? storageSettings(storage) : null
+  return new RedisProducer(new Connection(redis), queue, bucket && new ObjectStore(bucket))
 }
 
 class RedisProducer implements Producer {
@@ -180,8 +188,10 @@ class RedisProducer implements Producer {
   readonly #names: RedisNames
   readonly #enqueuer: Enqueuer
   readonly #watcher: ResultWatcher
+  readonly #store: ObjectStore | null
 
-  constructor(connection: Connection, queue: string) {
+  constructor(connection: Connection, queue: string, store: ObjectStore | null) {
+    this.#store = store
     this.#connection = connection
     this.#queue = queue
     this.#names = redisNames(queue)
@@ -250,11 +260,11 @@ class RedisProducer implements Producer {
   }
 
   async *patch(taskId: string): AsyncGenerator<Buffer> {
-    yield* readPatch(taskId, await this.result(taskId))
+    yield* readPatch(taskId, await this.result(taskId), this.#store)
   }
 
   async *artifact(taskId: string, path: string): AsyncGenerator<Buffer> {
-    yield* readArtifact(taskId, path, await this.result(taskId))
+    yield* readArtifact(taskId, path, await this.result(taskId), this.#store)
   }
 
   async workers(): Promise<WorkerRecord[]> {
@@ -269,6 +279,7 @@ class RedisProducer implements Producer {
   async close(): Promise<void> {
     this.#watcher.close()
     await this.#enqueuer.close()
+    await this.#store?.close()
     this.#connection.close()
   }
 

@@ -40,5 +40,6 @@ export {
   type RepositoryBuilder,
   type RepositoryOptions,
 } from './repository.js'
+export { startS3, type TestS3 } from './s3.js'
 export { findSecret, type SecretForm, secretForms } from './secret-search.js'
 export { startWorker, type TestWorker, type TestWorkerOptions, type WorkerExit } from './worker.js'

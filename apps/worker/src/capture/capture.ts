@@ -1,4 +1,4 @@
-import { readdir } from 'node:fs/promises'
+import { readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { pathToFileURL } from 'node:url'
 import type { Artifact, Changes, LogSummary, RedisNames, Skipped, StepResult } from '@agirunner/contracts'
@@ -15,6 +15,7 @@ import { commitRequest, secretsOf, withCommit } from './commit.js'
 import { LogCapture } from './log/log-capture.js'
 import { LogStream } from './log/log-stream.js'
 import { type Output, readOutput } from './output.js'
+import type { AttemptStorage } from './storage.js'
 
 /** Everything that a run leaves behind, read after the container has ended. */
 export interface CapturedOutputs {
@@ -49,6 +50,7 @@ export interface CaptureOptions {
   readonly logCeilingBytes: number
   readonly captureChanges: CaptureChanges
   readonly collectArtifacts: ChangesCapture['artifacts']
+  readonly storage: AttemptStorage
 }
 
 const NO_CHANGES = { changes: null, made: null }
@@ -64,6 +66,7 @@ export class Capture {
   readonly #state: AttemptState
   readonly #folder: string
   readonly #log: LogCapture
+  #isElsewhere = false
 
   /** @param resume whether another worker has followed it before */
   static async follow(
@@ -128,7 +131,7 @@ export class Capture {
     ])
     // After the others, which have brought to this disk what is looked through here.
     const kept = await this.#artifacts(plan, signal)
-    return {
+    const sealed = {
       exit,
       steps: this.#steps(exit),
       logs,
@@ -138,16 +141,17 @@ export class Capture {
       overLogCeiling: this.#log.overCeiling,
       disk,
     }
+    const { storage } = this.#options
+    const stored = await storage.publish(this.#accepted, this.#folder, sealed, signal)
+    this.#isElsewhere = !storage.isLocal
+    return stored
   }
 
-  /** Stops following, for an attempt that will not be reported. */
+  /** Stops following, and gives back the folder of what has been stored elsewhere. */
   async abandon(): Promise<void> {
     await this.#log.abandon()
-  }
-
-  /** The result is written: nobody goes on with this any more. */
-  async settled(): Promise<void> {
     await this.#log.settled()
+    if (this.#isElsewhere) await rm(this.#folder, { recursive: true, force: true })
   }
 
   async #changes(

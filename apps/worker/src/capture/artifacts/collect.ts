@@ -71,6 +71,8 @@ class Collector {
   readonly #redactor: ReturnType<typeof toldRedactor>
   readonly #files: CollectedFile[] = []
   readonly #skipped: Skipped[] = []
+  /** One for all files: memory of this size for each costs more than a small file does. */
+  readonly #chunk = Buffer.allocUnsafe(CHUNK_BYTES)
   #notNamed = 0
   #entries = 0
   #bytes = 0
@@ -182,7 +184,7 @@ class Collector {
       if (!fstatSync(from).isFile()) return 'unreadable'
       const hash = createHash('sha256')
       const finder = this.#redactor?.finds()
-      const chunk = Buffer.allocUnsafe(CHUNK_BYTES)
+      const chunk = this.#chunk
       let sizeBytes = 0
       for (let read = readSync(from, chunk); read > 0; read = readSync(from, chunk)) {
         const bytes = chunk.subarray(0, read)

@@ -11,7 +11,7 @@ export async function artifactFolder(dataDir: string, { task, fence }: AcceptedT
   // A fence is never given twice, but a Redis that lost its data counts from the start again.
   await rm(folder, { recursive: true, force: true })
   await mkdir(folder, { recursive: true, mode: 0o700 })
-  await writeFile(join(folder, 'expires'), expiry(task.capture.retention))
+  await writeExpiry(folder, provisional({ task }))
   return folder
 }
 
@@ -29,19 +29,32 @@ export async function resumeFolder(
   await mkdir(folder, { recursive: true, mode: 0o700 })
   for (const name of await readdir(folder))
     if (!kept.includes(name)) await rm(join(folder, name), { recursive: true, force: true })
-  await writeFile(join(folder, 'expires'), expiry(accepted.task.capture.retention))
+  await writeExpiry(folder, provisional(accepted))
   return folder
+}
+
+/** Until an attempt is sealed its retention has not begun: a task may run for longer than that. */
+function provisional({ task }: Pick<AcceptedTask, 'task'>): Date {
+  return new Date(Date.now() + task.limits.timeout * 1000 + DAY_MS)
 }
 
 function folderOf(dataDir: string, { task, fence }: Pick<AcceptedTask, 'task' | 'fence'>): string {
   return join(dataDir, 'artifacts', task.tenantId, task.taskId, String(fence))
 }
 
-const DAY_MS = 24 * 3600 * 1000
+export const DAY_MS = 24 * 3600 * 1000
 
-/** RFC 3339, or `never`. An ephemeral one lasts as long as a platform may need to fetch it: one hour. */
-function expiry(retention: string): string {
-  if (retention === 'forever') return 'never'
+/**
+ * When something sealed now expires; null for never. What is ephemeral lasts as long as a platform may need to fetch it:
+ * one hour.
+ */
+export function expiryOf(retention: string): Date | null {
+  if (retention === 'forever') return null
   const ms = retention === 'ephemeral' ? DAY_MS / 24 : Number(retention.slice('days:'.length)) * DAY_MS
-  return new Date(Date.now() + ms).toISOString()
+  return new Date(Date.now() + ms)
+}
+
+/** Tells the sweeper when the folder goes; null for never. */
+export async function writeExpiry(folder: string, at: Date | null): Promise<void> {
+  await writeFile(join(folder, 'expires'), at?.toISOString() ?? 'never')
 }

@@ -2,6 +2,7 @@ import { closeSync, constants, createReadStream, fstatSync, openSync } from 'nod
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { TaskFailure, type TaskResult } from '@agirunner/contracts'
+import { type ObjectStore, StorageError } from '@agirunner/storage'
 import type { TaskRecords } from '../../intake/records.js'
 import { entryOf, openFolders } from './folders.js'
 
@@ -29,27 +30,33 @@ export interface EarlierArtifacts {
   find(tenantId: string, name: ArtifactName): Promise<EarlierArtifact>
 }
 
-/** Results of Redis, artifacts in `$AGIRUNNER_DATA/artifacts`. */
+/** Results of Redis, artifacts in `$AGIRUNNER_DATA/artifacts` or in the bucket. */
 export class StoredArtifacts implements EarlierArtifacts {
   readonly #records: Pick<TaskRecords, 'result' | 'tenantOf'>
   readonly #folder: string
+  readonly #store: ObjectStore | null
 
-  constructor(records: Pick<TaskRecords, 'result' | 'tenantOf'>, dataDir: string) {
+  constructor(
+    records: Pick<TaskRecords, 'result' | 'tenantOf'>,
+    dataDir: string,
+    store: ObjectStore | null = null,
+  ) {
     this.#records = records
     this.#folder = join(dataDir, 'artifacts')
+    this.#store = store
   }
 
   async find(tenantId: string, name: ArtifactName): Promise<EarlierArtifact> {
     const result = await this.#result(tenantId, name)
     const stored = entryIn(result, name.path)
     if (!stored) throw missing(name, 'the task left no such artifact')
-    const names = this.#namesOf(tenantId, name.taskId, stored.uri)
-    if (!names) throw missing(name, 'it is kept where this worker can not read it')
-    return {
-      sizeBytes: stored.sizeBytes,
-      sha256: stored.sha256,
-      read: () => createReadStream('', { fd: this.#open(names, name) }),
-    }
+    const { sizeBytes, sha256, uri } = stored
+    const names = this.#namesOf(tenantId, name.taskId, uri)
+    if (names) return { sizeBytes, sha256, read: () => createReadStream('', { fd: this.#open(names, name) }) }
+    const key = this.#store?.keyOf(uri, `${tenantId}/${name.taskId}/`)
+    if (!this.#store || !key) throw missing(name, 'it is kept where this worker can not read it')
+    const store = this.#store
+    return { sizeBytes, sha256, read: () => fromBucket(store, key, name) }
   }
 
   async #result(tenantId: string, name: ArtifactName): Promise<TaskResult> {
@@ -89,6 +96,17 @@ export class StoredArtifacts implements EarlierArtifacts {
       for (const fd of open) closeSync(fd)
     }
     throw missing(name, 'it is not kept on this machine any more')
+  }
+}
+
+async function* fromBucket(store: ObjectStore, key: string, name: ArtifactName): AsyncGenerator<Uint8Array> {
+  try {
+    yield* store.read(key)
+  } catch (error) {
+    if (!(error instanceof StorageError)) throw error
+    if (error.reason === 'missing') throw missing(name, 'it is not in the bucket any more')
+    const { message, hint } = error
+    throw new TaskFailure('workspace.remote_unreachable', message, { phase: 'workspace', hint, cause: error })
   }
 }
 
