@@ -168,9 +168,13 @@ class Attempt {
     const lease = holdLease(records, { taskId: this.#taskId, fence: this.#begun.fence }, stop)
     drained.addEventListener('abort', onDrain, { once: true })
     if (drained.aborted) onDrain()
+    // Two questions at once.
+    const adopted = this.#adopted
+    const reading = records.read(this.#taskId)
+    reading.catch(() => undefined)
     const unwatch = await cancellations.watch(this.#taskId, stop)
     try {
-      return await this.#work()
+      return await (adopted ? this.#goOn(adopted) : this.#work(await reading))
     } finally {
       unwatch()
       drained.removeEventListener('abort', onDrain)
@@ -179,10 +183,8 @@ class Attempt {
     }
   }
 
-  async #work(): Promise<Settled> {
-    if (this.#adopted) return await this.#goOn(this.#adopted)
-    const { records, rooms, secrets, limits } = this.#options
-    const record = await records.read(this.#taskId)
+  async #work(record: TaskRecord): Promise<Settled> {
+    const { rooms, secrets, limits } = this.#options
     try {
       this.#task = parseJob(this.#data)
       const lost = await this.#closeLost(record)

@@ -62,23 +62,24 @@ export async function runTask<T>(
   let reached: Reached = NOTHING_REACHED
   try {
     if (begun === null) rooms.execution.check(accepted)
-    const parked = begun === null ? rooms.execution.reserve(accepted) : null
-    if (parked) release.own(parked, 'parked container')
-    const slot = parked?.slot ?? null
+    const reserved = begun === null ? rooms.execution.reserve(accepted, state, signal) : null
+    if (reserved) release.own(reserved.parked, 'parked container')
+    const log = release.own(Capture.prepare(rooms.capture, accepted, { resume: begun !== null }), 'log')
+    const slot = reserved?.parked.slot ?? null
     const plan = release.own(
       begun ? rooms.workspaces.adopt(begun.claim.plan) : await prepare(rooms, accepted, state, signal, slot),
       'workspace',
     )
     reached = { ...reached, base: plan.base, layers: plan.layers, leftOut: plan.leftOut }
+    const prepared = await log.ready
     const container = release.own(
       begun
         ? await rooms.execution.adopt(accepted, plan, state, begun)
-        : await rooms.execution.start(accepted, plan, state, signal, parked),
+        : await rooms.execution.start(accepted, plan, state, signal, reserved),
       'container',
     )
     reached = { ...reached, container }
-    const resume = begun !== null
-    const capture = await Capture.follow(rooms.capture, accepted, container, state, { resume })
+    const capture = await Capture.follow(rooms.capture, accepted, container, state, prepared)
     release.defer('log capture', () => capture.abandon())
     const exit = await exitOf(container, signal)
     const sealedOutputs = await sealed(capture, exit, signal)

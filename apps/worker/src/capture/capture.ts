@@ -8,11 +8,13 @@ import { commandNames } from '../execution/commands.js'
 import type { DiskRecord } from '../execution/disk-watch.js'
 import type { Exit, RunningContainer } from '../execution/running-container.js'
 import type { AcceptedTask } from '../intake/accepted-task.js'
+import type { Releasable } from '../support/lifecycle.js'
 import type { WorkspacePlan } from '../workspace/plan.js'
 import { artifactFolder, resumeFolder } from './artifacts/folder.js'
 import type { CapturedChanges, ChangesCapture, CommitRequest, MadeCommit } from './changes/index.js'
 import { commitRequest, secretsOf, withCommit } from './commit.js'
 import { LogCapture } from './log/log-capture.js'
+import type { LogStore } from './log/log-store.js'
 import { LogStream } from './log/log-stream.js'
 import { type Output, readOutput } from './output.js'
 import type { AttemptStorage } from './storage.js'
@@ -53,6 +55,16 @@ export interface CaptureOptions {
   readonly storage: AttemptStorage
 }
 
+/** A folder and a log that are ready for what a container writes. */
+export interface PreparedCapture {
+  readonly folder: string
+  readonly stream: LogStream
+  readonly store: LogStore
+  readonly resume: boolean
+  /** Whether it is a capture's by now. */
+  isFollowed: boolean
+}
+
 const NO_CHANGES = { changes: null, made: null }
 /** Below an attempt's folder. */
 const FILES = 'files'
@@ -68,23 +80,60 @@ export class Capture {
   readonly #log: LogCapture
   #isElsewhere = false
 
-  /** @param resume whether another worker has followed it before */
+  /**
+   * What of a capture does not need the container: to be called before it runs, so that its first byte waits for nothing.
+   *
+   * @param options.resume whether another worker has followed it before
+   */
+  static prepare(
+    options: CaptureOptions,
+    accepted: AcceptedTask,
+    how: { resume: boolean },
+  ): Releasable & { readonly ready: Promise<PreparedCapture> } {
+    const ready = Capture.#prepare(options, accepted, how)
+    // Awaited by whoever starts the container; one that is never started must not make it an error that nobody saw.
+    ready.catch(() => undefined)
+    return {
+      ready,
+      release: async () => {
+        const prepared = await ready.catch(() => null)
+        if (prepared === null || prepared.isFollowed) return
+        await prepared.store.close()
+        await rm(prepared.folder, { recursive: true, force: true })
+      },
+    }
+  }
+
+  static async #prepare(
+    options: CaptureOptions,
+    accepted: AcceptedTask,
+    { resume }: { resume: boolean },
+  ): Promise<PreparedCapture> {
+    const { task } = accepted
+    const stream = LogStream.open(options.redis, options.names, { ...accepted, taskId: task.taskId })
+    const folder = resume
+      ? await resumeFolder(options.dataDir, accepted, [LOG, `${LOG}.index`])
+      : await artifactFolder(options.dataDir, accepted)
+    const file = join(folder, LOG)
+    const store = await LogCapture.openStore({ file, stream: await stream, resume })
+    return { folder, stream: await stream, store, resume, isFollowed: false }
+  }
+
   static async follow(
     options: CaptureOptions,
     accepted: AcceptedTask,
     container: RunningContainer,
     state: AttemptState,
-    { resume }: { resume: boolean },
+    prepared: PreparedCapture,
   ): Promise<Capture> {
-    const folder = resume
-      ? await resumeFolder(options.dataDir, accepted, [LOG, `${LOG}.index`])
-      : await artifactFolder(options.dataDir, accepted)
+    const { folder, stream, store, resume } = prepared
+    prepared.isFollowed = true
     const { task } = accepted
-    const stream = await LogStream.open(options.redis, options.names, { ...accepted, taskId: task.taskId })
     const log = await LogCapture.open({
       folder: container.plan.slot.log,
       file: join(folder, LOG),
       stream,
+      store,
       resume,
       redactor: accepted.redactor,
       steps: commandNames(task),

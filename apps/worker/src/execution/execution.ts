@@ -1,4 +1,5 @@
-import { chown, rm, writeFile } from 'node:fs/promises'
+import { chownSync, writeFileSync } from 'node:fs'
+import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { TaskFailure } from '@agirunner/contracts'
 import type { AttemptState } from '../attempt-state.js'
@@ -66,15 +67,21 @@ export class Execution {
   }
 
   /** A container that waits for a task of this one's shape, with its slot; it is the caller's. Null when there is none. */
-  reserve(accepted: AcceptedTask): ParkedContainer | null {
+  reserve(accepted: AcceptedTask, state: AttemptState, signal: AbortSignal): Reservation | null {
     const { parking, images } = this.#options
-    return parking?.take(shapeOf(accepted, images.referenceOf(accepted.task.environment.image))) ?? null
+    const shape = shapeOf(accepted, images.referenceOf(accepted.task.environment.image))
+    const parked = parking?.take(shape) ?? null
+    if (parked === null) return null
+    const image = this.#readyImage(accepted, state, signal)
+    // Awaited when the workspace is there; until then nobody is to blame.
+    image.catch(() => undefined)
+    return { parked, image }
   }
 
   /**
    * Starts the task's container; it runs the task, or its bootstrap, when this returns.
    *
-   * @param parked what `reserve` gave; the plan is of its slot then
+   * @param reserved what `reserve` gave; the plan is of its slot then
    * @param signal aborts what is under way; a container that was made by then is removed before this throws
    * @throws TaskFailure `image.*`, `container.*`, `engine.unavailable`, or the signal's reason
    */
@@ -83,10 +90,11 @@ export class Execution {
     plan: WorkspacePlan,
     state: AttemptState,
     signal: AbortSignal,
-    parked: ParkedContainer | null,
+    reserved: Reservation | null,
   ): Promise<RunningContainer> {
     state.enter('image')
-    const image = await this.#readyImage(accepted, state, signal)
+    const image = await (reserved?.image ?? this.#readyImage(accepted, state, signal))
+    const parked = reserved?.parked ?? null
     state.enter('create')
     const { parking } = this.#options
     const own = () => this.#startOwn(image, accepted, plan, state, signal)
@@ -118,11 +126,12 @@ export class Execution {
     const made = { id: parked.id, name, image: image.reference, digest: image.digest }
     const claim = () => this.#claim(accepted, plan, network, made, state, true)
     try {
-      await this.#writeGate(accepted, plan, network, null, TASK_FILE)
-      signal.throwIfAborted()
       state.enter('start')
+      const counted = this.#options.beforeRun(accepted)
+      counted.catch(() => undefined)
+      this.#writeGate(accepted, plan, network, null, TASK_FILE)
       claim()
-      await this.#options.beforeRun(accepted)
+      await counted
       signal.throwIfAborted()
     } catch (error) {
       await parked.discard()
@@ -176,7 +185,7 @@ export class Execution {
   ): Promise<RunningContainer> {
     const { engine, owner, info } = this.#options
     const border = plan.delivery.shared ? null : newBorder()
-    await this.#writeGate(accepted, plan, network, border, SCRIPT_FILE)
+    this.#writeGate(accepted, plan, network, border, SCRIPT_FILE)
     await plan.delivery.send({ image: image.info.id, signal, progress: data => state.progress(data) })
     signal.throwIfAborted()
     const accounting = await Accounting.prepare(engine, this.#options.groups, accepted.task, plan.slot.id)
@@ -306,13 +315,14 @@ export class Execution {
     return ready
   }
 
-  async #writeGate(
+  /** Without leaving the thread: a handful of calls of some ten microseconds each, on every task's way. */
+  #writeGate(
     accepted: AcceptedTask,
     plan: WorkspacePlan,
     network: TaskNetwork,
     border: string | null,
     name: string,
-  ): Promise<void> {
+  ): void {
     const { log, gate } = plan.slot
     const { run, environment } = accepted.task
     const notes = [...notesOf(plan), ...secretNotes(accepted)]
@@ -320,11 +330,9 @@ export class Execution {
     const variables = secretVariables(accepted)
     const secrets = variables.size > 0
     const script = renderGate(run, taskEnvironment(accepted, network), { border, notes, bootstrap, secrets })
-    await Promise.all([
-      ...(secrets ? [writeOwned(join(gate, SECRETS_FILE), renderSecrets(variables), plan)] : []),
-      writeFile(join(gate, name), script, { mode: 0o444, flag: 'wx' }),
-      ...['o', 'e', 's'].map(name => writeOwned(join(log, name), '', plan)),
-    ])
+    if (secrets) writeOwned(join(gate, SECRETS_FILE), renderSecrets(variables), plan)
+    writeFileSync(join(gate, name), script, { mode: 0o444, flag: 'wx' })
+    for (const file of ['o', 'e', 's']) writeOwned(join(log, file), '', plan)
   }
 
   /** A container of the same name can only be left of an attempt of the same number that died: ours to replace. */
@@ -413,6 +421,12 @@ export class Execution {
   }
 }
 
+/** A container that waits for the task, and the image that is to be its own, looked for meanwhile. */
+export interface Reservation {
+  readonly parked: ParkedContainer
+  readonly image: Promise<ReadyImage>
+}
+
 /** A container that runs, and what belongs to it. */
 interface Started {
   readonly accepted: AcceptedTask
@@ -461,7 +475,7 @@ function printable(path: string): string {
 }
 
 /** For the task's user alone, who appends to a log file as well. */
-async function writeOwned(path: string, bytes: Buffer | string, { owner }: WorkspacePlan): Promise<void> {
-  await writeFile(path, bytes, { flag: 'wx', mode: 0o600 })
-  await chown(path, owner.uid, owner.gid)
+function writeOwned(path: string, bytes: Buffer | string, { owner }: WorkspacePlan): void {
+  writeFileSync(path, bytes, { flag: 'wx', mode: 0o600 })
+  chownSync(path, owner.uid, owner.gid)
 }

@@ -1,8 +1,10 @@
 import { join } from 'node:path'
-import { runProgram } from '../support/program.js'
+import { Shell } from '../support/shell.js'
 import { OVERLAY_OPTIONS, sharedFolders } from './delivery.js'
 import { unmountDisk } from './disk/disk-image.js'
 import type { Delivery, OverlayLayers, Slot } from './plan.js'
+
+const shell = new Shell()
 
 /**
  * Mounts a task's repository where a container sees it that may have been running for long: below a folder of the slot's
@@ -17,7 +19,7 @@ export async function mountLate(
 ): Promise<Delivery> {
   const { lower, upper, work } = layers
   const options = `${readOnly ? 'ro' : 'rw'},nosuid,nodev,lowerdir=${lower},upperdir=${upper},workdir=${work},${OVERLAY_OPTIONS}`
-  await runProgram('mount', ['-t', 'overlay', '-o', options, 'overlay', repoOf(slot)])
+  await shell.run('mount', ['-i', '-n', '-t', 'overlay', '-o', options, 'overlay', repoOf(slot)])
   return lateDelivery(slot)
 }
 

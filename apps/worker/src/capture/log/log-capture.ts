@@ -26,6 +26,8 @@ export interface LogCaptureOptions {
   readonly ceilingBytes: number
   /** Whether another worker began with this log, in the same file and the same Redis stream. */
   readonly resume?: boolean
+  /** As `openStore` gave it before, from the same file, stream and `resume`. */
+  readonly store?: LogStore
   readonly onTruncated: (bytes: number) => void
   readonly onCeiling: () => void
 }
@@ -71,10 +73,7 @@ export class LogCapture {
   static async open(options: LogCaptureOptions): Promise<LogCapture> {
     const files = await LogFiles.open(options.folder)
     try {
-      const { seq } = options.stream
-      const store = options.resume
-        ? await LogStore.resume(options.file, seq)
-        : await LogStore.create(options.file, seq)
+      const store = options.store ?? (await LogCapture.openStore(options))
       const capture = new LogCapture(options, files, store)
       await capture.#begin()
       return capture
@@ -82,6 +81,15 @@ export class LogCapture {
       await files.close()
       throw error
     }
+  }
+
+  /** Where the whole log goes; it can be there before the container is. @throws Error when there is no log to resume */
+  static async openStore({
+    file,
+    stream,
+    resume = false,
+  }: Pick<LogCaptureOptions, 'file' | 'stream' | 'resume'>): Promise<LogStore> {
+    return resume ? await LogStore.resume(file, stream.seq) : await LogStore.create(file, stream.seq)
   }
 
   private constructor(options: LogCaptureOptions, files: LogFiles, store: LogStore) {

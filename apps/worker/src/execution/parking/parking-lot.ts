@@ -40,6 +40,9 @@ interface Demand {
   notBefore: number
 }
 
+/** How long nothing may begin or end before more are parked, and the longest that this is waited for, in milliseconds. */
+const QUIET_MS = 200
+const PATIENCE_MS = 1000
 /** After a failure to park one of a shape, in milliseconds. */
 const PAUSE_MS = 60_000
 
@@ -57,8 +60,9 @@ export class ParkingLot implements Releasable {
   #hits = 0
   #misses = 0
   #filling: Promise<void> | null = null
-  /** Whether something came while the lot was being filled. */
-  #again = false
+  #timer: NodeJS.Timeout | undefined
+  /** Since when somebody wants it filled, in Unix milliseconds; null when nobody does. */
+  #askedAt: number | null = null
   readonly #closing = new AbortController()
 
   constructor(options: ParkingLotOptions) {
@@ -148,30 +152,42 @@ export class ParkingLot implements Releasable {
       network: shape.network,
       parkedAt: new Date(parkedAt).toISOString(),
     }))
-    return { hits: this.#hits, misses: this.#misses, filling: this.#filling !== null, parked }
+    return {
+      hits: this.#hits,
+      misses: this.#misses,
+      filling: this.#filling !== null || this.#askedAt !== null,
+      parked,
+    }
   }
 
   async release(): Promise<void> {
     this.#closing.abort()
+    clearTimeout(this.#timer)
     await this.#filling
     await this.clear()
   }
 
+  /** Soon: a task that has just begun, or is being reported, has the processors for itself. */
   #fill(): void {
     if (this.#closing.signal.aborted || this.#max === 0) return
-    if (this.#filling) {
-      this.#again = true
-      return
-    }
+    const now = Date.now()
+    this.#askedAt ??= now
+    clearTimeout(this.#timer)
+    const leftMs = Math.min(QUIET_MS, Math.max(0, this.#askedAt + PATIENCE_MS - now))
+    this.#timer = setTimeout(() => this.#fillNow(), leftMs)
+  }
+
+  #fillNow(): void {
+    // Whoever comes while it is filled is seen by it, or by the next one.
+    if (this.#filling) return this.#fill()
+    this.#askedAt = null
     this.#filling = this.#park()
       .catch(error => {
         this.#options.log.warn('parking ended', { reason: messageOf(error) })
       })
       .finally(() => {
         this.#filling = null
-        if (!this.#again) return this.#options.changed()
-        this.#again = false
-        this.#fill()
+        this.#options.changed()
       })
   }
 
