@@ -114,9 +114,18 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
 
   const image = config.catalog.get(DEFAULT_IMAGE)?.image ?? ''
   const cage = await probeCage({ engine, info, owner, image })
+  let parking: Parking | null = null
   const bucket = await openBucket({ config, owner, records, log }, release)
   const workspaces = await makeWorkspaces(
-    { config, engine, owner, records, log, store: bucket?.store ?? null },
+    {
+      config,
+      engine,
+      owner,
+      records,
+      log,
+      store: bucket?.store ?? null,
+      giveUpSpares: async () => await parking?.lot?.clear(),
+    },
     release,
   )
   const storage = bucket?.storage ?? LOCAL_STORAGE
@@ -125,7 +134,7 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
   release.defer('changes capture', () => changes.close())
   const images = await createImages(config, { engine, info, owner })
   const grouping = await openTaskGroups({ info, owner, host: config.engine.host })
-  const parking = await openParking(
+  parking = await openParking(
     {
       config,
       engine,
@@ -287,6 +296,11 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
   }
 }
 
+interface Parking {
+  readonly lot: ParkingLot | null
+  readonly capability: Capability
+}
+
 /** Containers that wait for tasks, where workspaces can be mounted into them. */
 async function openParking(
   parts: {
@@ -301,7 +315,7 @@ async function openParking(
     changed: () => void
   },
   release: ReleaseStack,
-): Promise<{ lot: ParkingLot | null; capability: Capability }> {
+): Promise<Parking> {
   const { config, engine, info, owner, networks, groups, workspaces, log } = parts
   const name = 'parking'
   const off = (detail: string, fix: string | null) => ({
@@ -345,10 +359,11 @@ async function makeWorkspaces(
     records: TaskRecords
     log: Log
     store: ObjectStore | null
+    giveUpSpares: () => Promise<void>
   },
   release: ReleaseStack,
 ) {
-  const { config, engine, owner, records, log, store } = parts
+  const { config, engine, owner, records, log, store, giveUpSpares } = parts
   const probed =
     config.strategy === 'auto'
       ? await probeStrategy(engine, {
@@ -369,6 +384,7 @@ async function makeWorkspaces(
     cache: config.cache,
     hostRoots: config.hostRoots,
     earlier: new StoredArtifacts(records, config.dataDir, store),
+    giveUpSpares,
   })
   release.defer('workspaces', () => room.close())
   const prune = async () => {

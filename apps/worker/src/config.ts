@@ -11,10 +11,10 @@ import {
 } from '@agirunner/contracts'
 import { type S3Settings, StorageConfigError, storageOptions, storageSettings } from '@agirunner/storage'
 import { z } from 'zod'
-import type { ParkingBudget } from './execution/parking/parking-lot.js'
 import { type EgressRange, parseRanges } from './support/address-ranges.js'
 import { type HostRoot, readHostRoots } from './support/host-roots.js'
 import { LIMIT_VARIABLES, type LimitPolicy, limitPolicy } from './support/limit-policy.js'
+import type { ParkingBudget } from './support/parking-budget.js'
 import { STRATEGIES, type Strategy } from './support/strategy.js'
 
 const NETWORK_MODES = ['none', 'allowlist', 'open'] as const

@@ -30,8 +30,10 @@ export class Shell {
     })
   }
 
+  /** What is under way ends first; the next one begins another. */
   close(): void {
     this.#child?.stdin.end()
+    this.#child = null
   }
 
   #running(): ChildProcessByStdio<Writable, Readable, null> {
@@ -40,8 +42,8 @@ export class Shell {
     this.#child = child
     child.stdout.setEncoding('utf8').on('data', (text: string) => this.#hear(text))
     child.stdin.on('error', () => undefined)
-    child.on('error', error => this.#die(error.message))
-    child.on('close', () => this.#die('the shell ended'))
+    child.on('error', error => this.#die(child, error.message))
+    child.on('close', () => this.#die(child, 'the shell ended'))
     // Nothing waits for it when the worker has nothing else to do.
     child.unref()
     return child
@@ -59,7 +61,9 @@ export class Shell {
     }
   }
 
-  #die(why: string): void {
+  #die(child: unknown, why: string): void {
+    // Another one may be there by now, and what waits is its.
+    if (this.#child !== null && this.#child !== child) return
     this.#child = null
     this.#said = ''
     for (const waiting of this.#waiting.splice(0)) waiting.reject(new Error(`${waiting.what}: ${why}`))

@@ -1,10 +1,16 @@
 import { join } from 'node:path'
 import { Shell } from '../support/shell.js'
-import { OVERLAY_OPTIONS, sharedFolders } from './delivery.js'
 import { unmountDisk } from './disk/disk-image.js'
 import type { Delivery, OverlayLayers, Slot } from './plan.js'
+import { OVERLAY_OPTIONS, sharedFolders } from './shared-folders.js'
 
+/** Of this process: it is started with the first mount. */
 const shell = new Shell()
+
+/** Ends what mounts; a later mount starts it again. */
+export function closeMounter(): void {
+  shell.close()
+}
 
 /**
  * Mounts a task's repository where a container sees it that may have been running for long: below a folder of the slot's

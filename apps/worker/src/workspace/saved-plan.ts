@@ -1,8 +1,8 @@
 import type { ContainerEngine } from '../engine/engine.js'
-import { sharedFolders } from './delivery.js'
 import { adoptDisk } from './disk/task-disks.js'
 import { isLive, lateDelivery } from './late-overlay.js'
 import type { MountSource, Slot, WorkspacePlan } from './plan.js'
+import { sharedFolders } from './shared-folders.js'
 import { removeSlot } from './slots.js'
 
 /** A plan as another worker of the same machine and data folder can go on with it, in JSON. */

@@ -13,7 +13,7 @@ import type { TaskDisks } from './disk/task-disks.js'
 import { diskFull, isDiskFull } from './disk-full.js'
 import { personalize, placeFiles, placingsOf, writeContext } from './files.js'
 import type { PushJob } from './git/push-job.js'
-import { isLive, lateDelivery } from './late-overlay.js'
+import { closeMounter, isLive, lateDelivery } from './late-overlay.js'
 import { isMountable, makeLayers } from './layers.js'
 import type { Delivery, Slot, Strategy, WorkspacePlan } from './plan.js'
 import type { PushWatch } from './push.js'
@@ -46,6 +46,8 @@ export interface WorkspacesOptions {
   readonly hostRoots: readonly HostRoot[]
   /** Where `workspace_artifacts` finds what earlier tasks left. */
   readonly earlier: EarlierArtifacts
+  /** Gives up what takes room on the disk and waits for nobody yet. */
+  readonly giveUpSpares?: () => Promise<void>
   /** Overrides of GIT_LIMITS. */
   readonly limits?: Partial<GitLimits>
 }
@@ -193,6 +195,7 @@ class WorkspaceRoom implements Workspaces {
     } catch (error) {
       if (!isDiskFull(error)) throw inPhase(error)
       // What nobody uses gives way to a task.
+      await this.#options.giveUpSpares?.()
       await disks?.dropSpares()
       await this.#keeper.prune()
       return await make().catch(again => {
@@ -219,6 +222,7 @@ class WorkspaceRoom implements Workspaces {
   async close(): Promise<void> {
     await this.#swept
     await this.#keeper.close()
+    closeMounter()
     await Promise.all([this.#remotes.close(), this.#hostDirectories.close()])
   }
 

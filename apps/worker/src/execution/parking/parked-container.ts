@@ -34,7 +34,7 @@ export interface ParkedContainer extends Releasable {
   readonly parkedAt: number
   /** Lets it run the script that lies beside its gate. @throws Error when nobody waits at the gate any more */
   open(): void
-  /** Removes the container, and leaves its slot and network. */
+  /** Removes the container and its control group, and leaves its slot and network. */
   discard(): Promise<void>
 }
 
@@ -123,6 +123,7 @@ async function parkIn(
     discard: async () => {
       shut()
       await engine.remove(id)
+      await group?.remove()
     },
     release: () => made.all(),
   }

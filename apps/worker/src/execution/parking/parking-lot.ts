@@ -2,19 +2,12 @@ import type { WorkerRecord } from '@agirunner/contracts'
 import type { ImageInfo } from '../../engine/engine.js'
 import type { Releasable } from '../../support/lifecycle.js'
 import { type Log, messageOf } from '../../support/log.js'
+import type { ParkingBudget } from '../../support/parking-budget.js'
 import { keyOf, type Shape } from '../shape.js'
 import type { ParkedContainer } from './parked-container.js'
 
 /** What a container that waits takes of the machine's memory, in bytes: its shell, its init, and the engine's shim. */
 const PARKED_BYTES = 8.5 * 2 ** 20
-
-export interface ParkingBudget {
-  /** Containers that may wait at once; 0 for none ever. */
-  readonly max: number
-  readonly memoryBytes: number
-  /** How long one may wait, in milliseconds. */
-  readonly maxAgeMs: number
-}
 
 export interface ParkingLotOptions extends ParkingBudget {
   readonly park: (shape: Shape, image: ImageInfo) => Promise<ParkedContainer>
@@ -140,7 +133,7 @@ export class ParkingLot implements Releasable {
 
   /** Gives up everything that waits, because a task needs the room. */
   async clear(): Promise<void> {
-    for (const parked of [...this.#parked]) this.#drop(parked)
+    while (this.#parked[0]) this.#drop(this.#parked[0])
     await Promise.all(this.#removals)
   }
 
