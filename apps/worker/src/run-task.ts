@@ -70,6 +70,7 @@ export async function runTask<T>(
       begun ? rooms.workspaces.adopt(begun.claim.plan) : await prepare(rooms, accepted, state, signal, slot),
       'workspace',
     )
+    if (begun) release.defer('container of a dead worker', () => rooms.execution.discard(begun.claim))
     reached = { ...reached, base: plan.base, layers: plan.layers, leftOut: plan.leftOut }
     const prepared = await log.ready
     const container = release.own(

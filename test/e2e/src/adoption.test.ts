@@ -144,6 +144,31 @@ describe('a task whose worker is killed with -9', () => {
       expect(await resultOf(taskId)).toMatchObject({ status: 'canceled', exit: { cause: 'canceled' } })
   }, 60_000)
 
+  it('that died while it read what the task left: all of it is read again', async () => {
+    const first = await world.startWorker()
+    const taskId = newTaskId('adopt')
+    const script =
+      'echo said; for n in 1 2 3; do head -c 70000000 /dev/urandom > "$AGIRUNNER_OUTPUT/$n"; done; echo x > new.txt'
+    await world.producer.enqueue({ taskId, run: { script } })
+    for await (const { type, phase } of world.producer.events(taskId, { follow: true }))
+      if (type === 'phase.started' && phase === 'capture') break
+    await died(first)
+    const second = await world.startWorker()
+    const result = await resultOf(taskId)
+    expect(result).toMatchObject({
+      status: 'succeeded',
+      attempts: [{ attempt: 1, worker: second.id }],
+      changes: { files: [{ path: 'repo/new.txt', status: 'added' }] },
+      logs: { lines: 1 },
+    })
+    expect(result.artifacts.map(({ path, sizeBytes }) => [path, sizeBytes])).toEqual([
+      ['output/1', 70_000_000],
+      ['output/2', 70_000_000],
+      ['output/3', 70_000_000],
+    ])
+    expect((await readLogs(world.producer, taskId)).stdout).toBe('said\n')
+  }, 90_000)
+
   it('keeps its way out by the proxy', async () => {
     const first = await world.startWorker()
     const ask = (host: string) =>

@@ -127,7 +127,6 @@ export class Capture {
     prepared: PreparedCapture,
   ): Promise<Capture> {
     const { folder, stream, store, resume } = prepared
-    prepared.isFollowed = true
     const { task } = accepted
     const log = await LogCapture.open({
       folder: container.plan.slot.log,
@@ -142,6 +141,7 @@ export class Capture {
       onTruncated: bytes => state.logTruncated({ limitBytes: bytes }),
       onCeiling: () => container.stopOver('task.log_limit'),
     })
+    prepared.isFollowed = true
     const { notMaskable } = accepted.redactor
     if (notMaskable.length > 0) state.progress({ secretsTooShortToMask: notMaskable })
     return new Capture(options, accepted, container, state, folder, log)

@@ -232,6 +232,11 @@ export class Execution {
     return this.#supervise({ ...started, adopted: null, parked: false })
   }
 
+  /** Removes a container that another worker started; repeatable. */
+  async discard({ container }: Claim): Promise<void> {
+    await this.#options.engine.remove(container.id)
+  }
+
   /**
    * Goes on with a container that another worker started.
    *

@@ -6,6 +6,7 @@ import { createBody } from './body.js'
 const check = bodyCheck({ bindRoots: ['/data/agirunner'], runtimes: ['runsc'] })
 const bind = (source: string, target = '/workspace/repo', readOnly = false) =>
   ({ type: 'bind', source, target, readOnly }) as const
+const live = (readOnly: boolean) => ({ ...bind('/data/agirunner/live', '/workspace', readOnly), live: true })
 const volume = (source: string) =>
   ({ type: 'volume', source, target: '/workspace/repo', readOnly: false }) as const
 
@@ -46,6 +47,8 @@ describe('what a container may be made of', () => {
     ['with volumes', { mounts: [volume('agirunner-1-repo')] }],
     ['in the open network', { network: 'agirunner-open' }],
     ['of an allowed runtime', { runtime: 'runsc' }],
+    ['that sees later mounts', { mounts: [live(true)] }],
+    ['of root that sees later mounts', { mounts: [live(false)] }],
     ['with a resolver of ours', { mounts: [bind('/data/agirunner/net/r', '/etc/resolv.conf', true)] }],
   ])('is sent as it is: one %s', (_of, more) => {
     expect(check(createBody(spec(more)))).toEqual(body(more))
