@@ -74,7 +74,9 @@ export class Adopter {
 
   #orphan(root: string): SlotOwner | null {
     const owner = readOwner(root)
-    return owner?.host === this.#options.owner.host && !isAlive(owner.worker) ? owner : null
+    const { host, stack } = this.#options.owner
+    // Another queue's tasks are for its own workers.
+    return owner?.host === host && owner.stack === stack && !isAlive(owner.worker) ? owner : null
   }
 
   /** Of several workers that see it orphaned, one has the lock, and the others see its new owner after that. */

@@ -104,6 +104,14 @@ describe('the reaper', () => {
       expect(await (await claimed(dataDir, dead, false)).left()).toEqual([])
     })
 
+    it('waits a minute for a worker of another queue on the same folder, and no longer', async () => {
+      const { left } = await claimed(dataDir, { ...dead, stack: 'other' }, true)
+      expect(await left()).toEqual(['c', 'v', 'slot'])
+      const now = Date.now()
+      const later = jest.spyOn(Date, 'now').mockReturnValue(now + 61_000)
+      expect(await left().finally(() => later.mockRestore())).toEqual([])
+    })
+
     it('waits a minute for a worker of another folder, and no longer', async () => {
       const { left } = await claimed(other(), dead, true)
       expect(await left()).toEqual(['c', 'v', 'slot'])

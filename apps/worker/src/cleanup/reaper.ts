@@ -7,7 +7,7 @@ import { keptUntil, LABELS, type Owner } from '../engine/labels.js'
 import { readClaim } from '../execution/claim.js'
 import { isAlive } from '../support/identity.js'
 import { type Log, messageOf } from '../support/log.js'
-import { readOwner, reapDisk, reapDisks, reapMemory } from '../workspace/index.js'
+import { readOwner, reapDisk, reapDisks, reapMemory, type SlotOwner } from '../workspace/index.js'
 
 export interface ReaperOptions {
   readonly engine: ContainerEngine
@@ -37,7 +37,7 @@ export class Reaper {
   readonly #kept = new Map<string, boolean>()
   readonly #takenOver = new Set<string>()
   #round: Promise<number> = Promise.resolve(0)
-  /** Slots below other data folders whose worker is dead, and since when that is known, in Unix milliseconds. */
+  /** Slots of other folders or queues whose worker is dead, and since when that is known, in Unix milliseconds. */
   readonly #orphaned = new Map<string, number>()
   /** What had been taken over when the round began: of these, and no later ones, it knows whether they are kept. */
   #known: ReadonlySet<string> = new Set()
@@ -119,7 +119,8 @@ export class Reaper {
       const owner = readOwner(join(root, name))
       // A slot without an owner yet is being made.
       if (owner === null || owner.host !== this.#options.owner.host) continue
-      if (this.#outlasts(name) ?? (isAlive(owner.worker) || readClaim(join(root, name)) !== null)) continue
+      if (this.#outlasts(name) ?? (isAlive(owner.worker) || this.#mayBeTakenOver(join(root, name), owner)))
+        continue
       removed += await this.#try(async () => {
         await reapMemory(join(root, name))
         if (owner.disk) await reapDisk(owner.disk)
@@ -144,21 +145,26 @@ export class Reaper {
     return await this.#options.hasHeartbeat(worker)
   }
 
-  /**
-   * Whether somebody has taken over what a dead worker of this machine left, or still may: with the same data folder that
-   * was decided before this round, unless Redis is away; elsewhere it gets a while.
-   */
+  /** Whether somebody has taken over what a dead worker of this machine left, or still may. */
   #isTakenOver(labels: Labels): boolean {
-    const { dataDir } = this.#options
     const [data, slot] = [labels[LABELS.data], labels[LABELS.slot]]
     if (!data || !slot || !SLOT.test(slot)) return false
     const root = join(data, 'slots', slot)
     const owner = readOwner(root)
     if (owner !== null && isAlive(owner.worker)) return true
+    return owner !== null && this.#mayBeTakenOver(root, owner)
+  }
+
+  /**
+   * Whether somebody still may take over a slot whose owner is dead. Of this folder and queue that was decided before this
+   * round, unless Redis is away; workers of others get a while.
+   */
+  #mayBeTakenOver(root: string, { stack }: SlotOwner): boolean {
     if (readClaim(root) === null) return false
-    if (data === dataDir) return true
-    const since = this.#orphaned.get(slot) ?? Date.now()
-    this.#orphaned.set(slot, since)
+    const { dataDir, owner } = this.#options
+    if (stack === owner.stack && root.startsWith(join(dataDir, 'slots', '/'))) return true
+    const since = this.#orphaned.get(root) ?? Date.now()
+    this.#orphaned.set(root, since)
     return Date.now() - since < ADOPTION_MS
   }
 

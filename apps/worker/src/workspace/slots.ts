@@ -100,6 +100,7 @@ const OWNER = 'owner.json'
 export interface SlotOwner {
   readonly worker: string
   readonly host: string
+  readonly stack: string
   /** The folder of the slot's disk; null or absent where it has none. */
   readonly disk?: string | null
 }
