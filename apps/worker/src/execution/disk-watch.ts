@@ -94,7 +94,8 @@ export class DiskWatch {
     } else this.#bytes = (await this.#written()) + this.#rootBytes
     // What only writes to its own disk is ended by that: by an error, which it may handle.
     const held = plan.slot.disk !== null && this.#rootBytes === 0
-    if (!held && this.#bytes > diskBytes) this.#pass('task.disk_full')
+    if (held) this.#wasFull ||= this.#bytes > diskBytes
+    else if (this.#bytes > diskBytes) this.#pass('task.disk_full')
     if (this.#bytes > outputBytes) await this.#lookAtOutput(false)
   }
 
