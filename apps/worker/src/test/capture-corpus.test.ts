@@ -6,14 +6,14 @@ import { createRepository, eventually, git, type Repository } from '@agirunner/t
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { type ChangesCapture, createChangesCapture } from '../capture/changes/index.js'
 import type { Workspaces } from '../workspace/index.js'
-import { STRATEGIES, type WorkspacePlan } from '../workspace/plan.js'
+import type { WorkspacePlan } from '../workspace/plan.js'
 import { captureAndDeliver, fetchBundle } from './delivery-fixture.js'
 import { shellIn } from './shell.js'
-import { accept, QUIET, WorkspaceFixture } from './workspace-fixture.js'
+import { accept, QUIET, WITHOUT_DISKS, WorkspaceFixture } from './workspace-fixture.js'
 
 const CANARY = 'canary-of-the-host-0123456789'
 
-describe.each(STRATEGIES)('what a task may leave, %s', strategy => {
+describe.each(WITHOUT_DISKS)('what a task may leave, %s', strategy => {
   let fixture: WorkspaceFixture
   let room: Workspaces
   let repository: Repository

@@ -4,10 +4,9 @@ import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import fc from 'fast-check'
 import { createChangesCapture } from '../capture/changes/index.js'
 import type { Workspaces } from '../workspace/index.js'
-import { STRATEGIES } from '../workspace/plan.js'
 import { captureAndDeliver, fetchBundle } from './delivery-fixture.js'
 import { baseFiles, doSteps, steps } from './random-work.js'
-import { accept, QUIET, treeByGit, WorkspaceFixture } from './workspace-fixture.js'
+import { accept, QUIET, treeByGit, WITHOUT_DISKS, WorkspaceFixture } from './workspace-fixture.js'
 
 /** The same cases in every run; others by the environment. A failure is reported with both, and made small. */
 const SEED = Number(process.env.AGIRUNNER_TEST_SEED ?? 20_260_203)
@@ -16,7 +15,7 @@ const RUNS = Number(process.env.AGIRUNNER_TEST_RUNS ?? 25)
 /** Of each strategy; on a machine that is busy there are fewer cases. */
 const MAX_MS = 60_000
 
-describe.each(STRATEGIES)('any change of any repository, %s', strategy => {
+describe.each(WITHOUT_DISKS)('any change of any repository, %s', strategy => {
   let fixture: WorkspaceFixture
   let room: Workspaces
   let names = 0

@@ -9,11 +9,11 @@ import { createChangesCapture } from '../capture/changes/index.js'
 import type { AcceptedTask } from '../intake/accepted-task.js'
 import { Secret } from '../support/secret.js'
 import type { Workspaces } from '../workspace/index.js'
-import { STRATEGIES, type WorkspacePlan } from '../workspace/plan.js'
+import type { WorkspacePlan } from '../workspace/plan.js'
 import { captureAndDeliver, type DeliveryOptions } from './delivery-fixture.js'
 import { type PushProxy, startPushProxy } from './push-proxy.js'
 import { shellIn } from './shell.js'
-import { accept, QUIET, WorkspaceFixture } from './workspace-fixture.js'
+import { accept, QUIET, WITHOUT_DISKS, WorkspaceFixture } from './workspace-fixture.js'
 
 const CREATED = '2026-02-03T04:05:06Z'
 const PASSWORD = 'pass-word-of-the-remote/+1'
@@ -103,7 +103,7 @@ const hook = async (name: string, script: string) => {
   await chmod(join(repository.path, 'hooks', name), 0o755)
 }
 
-describe.each(STRATEGIES)('a push, %s', strategy => {
+describe.each(WITHOUT_DISKS)('a push, %s', strategy => {
   let place: Workspaces
   beforeAll(() => {
     place = fixture.room(strategy)

@@ -21,12 +21,18 @@ import {
   type PrepareOptions,
   type Workspaces,
 } from '../workspace/index.js'
-import type { Strategy, WorkspacePlan } from '../workspace/plan.js'
+import { STRATEGIES, type Strategy, type WorkspacePlan } from '../workspace/plan.js'
 
 const run = promisify(execFile)
 
 /** Docker's own data lies on a real disk as well; an overlay can't have another overlay as its upper layer. */
 const PARENT = '/var/tmp'
+
+/**
+ * What a room can do here, where slots have no disks of their own. Late overlays have the layers of overlay volumes; that
+ * containers see them is seen by the scenarios.
+ */
+export const WITHOUT_DISKS = STRATEGIES.filter(strategy => strategy !== 'late_overlay')
 
 /** An engine that only remembers its volumes. */
 export function volumeEngine(): ContainerEngine & { readonly made: Set<string> } {

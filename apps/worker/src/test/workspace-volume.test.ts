@@ -10,8 +10,8 @@ import { dockerEngine } from '../engine/docker/docker-engine.js'
 import type { ContainerEngine } from '../engine/engine.js'
 import { labelsOf } from '../engine/labels.js'
 import { probeStrategy } from '../workspace/index.js'
-import { STRATEGIES, type WorkspacePlan } from '../workspace/plan.js'
-import { accept, QUIET, WorkspaceFixture } from './workspace-fixture.js'
+import type { WorkspacePlan } from '../workspace/plan.js'
+import { accept, QUIET, WITHOUT_DISKS, WorkspaceFixture } from './workspace-fixture.js'
 
 const run = promisify(execFile)
 const IMAGE = 'agirunner/debian-base:1'
@@ -91,7 +91,7 @@ test('the probe finds the overlay to work here, and falls back with the reasons'
   expect(await fixture.leftovers()).toEqual([])
 })
 
-test.each(STRATEGIES)(
+test.each(WITHOUT_DISKS)(
   'git works for the task in its container, and its changes are read back, %s',
   async strategy => {
     const room = fixture.room(strategy, { engine })

@@ -5,8 +5,8 @@ import { join } from 'node:path'
 import { createRepository, git, manyFiles, type Repository } from '@agirunner/test-kit'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from '@jest/globals'
 import type { Workspaces } from '../workspace/index.js'
-import { STRATEGIES, type WorkspacePlan } from '../workspace/plan.js'
-import { accept, QUIET, WorkspaceFixture } from './workspace-fixture.js'
+import type { WorkspacePlan } from '../workspace/plan.js'
+import { accept, QUIET, WITHOUT_DISKS, WorkspaceFixture } from './workspace-fixture.js'
 
 /** Every file below a folder with what git cares about: kind, executable or not, content. */
 async function listing(root: string, folder = ''): Promise<Record<string, string>> {
@@ -22,7 +22,7 @@ async function listing(root: string, folder = ''): Promise<Record<string, string
   return found
 }
 
-describe.each(STRATEGIES)('a workspace, %s', strategy => {
+describe.each(WITHOUT_DISKS)('a workspace, %s', strategy => {
   let fixture: WorkspaceFixture
   let room: Workspaces
   /** As an operator has it who allowed nothing. */
