@@ -6,10 +6,9 @@ import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { createChangesCapture } from '../capture/changes/index.js'
 import { Secret } from '../support/secret.js'
 import type { Workspaces } from '../workspace/index.js'
-import { STRATEGIES } from '../workspace/plan.js'
 import { captureAndDeliver, fetchBundle } from './delivery-fixture.js'
 import { shellIn } from './shell.js'
-import { accept, QUIET, treeByGit, WorkspaceFixture } from './workspace-fixture.js'
+import { accept, QUIET, treeByGit, WITHOUT_DISKS, WorkspaceFixture } from './workspace-fixture.js'
 
 const FILES: Files = {
   'a.txt': 'a\n',
@@ -31,7 +30,7 @@ const CASES: Readonly<Record<string, string>> = {
   'committed and more': 'echo x >>a.txt; git commit -qam one; echo y >>a.txt; echo new >new.txt',
 }
 
-describe.each(STRATEGIES)('a change as a commit, %s', strategy => {
+describe.each(WITHOUT_DISKS)('a change as a commit, %s', strategy => {
   let fixture: WorkspaceFixture
   let room: Workspaces
   let repository: Repository

@@ -8,8 +8,8 @@ import { createRepository, type Files, git, type Repository } from '@agirunner/t
 import { afterAll, beforeAll, describe, expect, test } from '@jest/globals'
 import { createChangesCapture } from '../capture/changes/index.js'
 import type { Workspaces } from '../workspace/index.js'
-import { STRATEGIES, type WorkspacePlan } from '../workspace/plan.js'
-import { accept, QUIET, treeByGit, WorkspaceFixture } from './workspace-fixture.js'
+import type { WorkspacePlan } from '../workspace/plan.js'
+import { accept, QUIET, treeByGit, WITHOUT_DISKS, WorkspaceFixture } from './workspace-fixture.js'
 
 const run = promisify(execFile)
 const text = (lines: number) => Array.from({ length: lines }, (_, index) => `line ${index}\n`).join('')
@@ -122,7 +122,7 @@ const CASES: Readonly<Record<string, Change>> = {
   'many scattered edits': write('a.txt', text(100).replace(/line (\d*[27])\n/g, 'edited $1\n')),
 }
 
-describe.each(STRATEGIES)('changes of a repository, %s', strategy => {
+describe.each(WITHOUT_DISKS)('changes of a repository, %s', strategy => {
   let fixture: WorkspaceFixture
   let room: Workspaces
   let repository: Repository
