@@ -7,7 +7,7 @@ import type { TaskInput, TaskResult } from '@agirunner/contracts'
 import { eventually, findSecret, type TestWorker } from '@agirunner/test-kit'
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals'
 import { folderPlaces, inspectPlaces, type Place, processPlaces, redisPlaces } from './places.js'
-import { createWorld, newTaskId, readLogs, type World } from './support.js'
+import { createWorld, killForGood, newTaskId, readLogs, type World } from './support.js'
 
 const TOKEN = 'tok-5Ecret"with\'quotes$HOME\n\\and a second line'
 const OTHER = 'other-tasks-own-secret'
@@ -185,7 +185,7 @@ describe('a secret', () => {
       })
       await containerOf(taskId)
       expect(readFileSync('/proc/self/mountinfo', 'utf8')).toContain(`${own.dataDir}/slots/`)
-      process.kill(dying.pid, 'SIGKILL')
+      await killForGood(dying, own.dataDir)
       await own.startWorker({ AGIRUNNER_SECRET_ENV: 'TOKEN', TOKEN })
       await eventually(
         () => !readFileSync('/proc/self/mountinfo', 'utf8').includes(`${own.dataDir}/slots/`),
