@@ -62,7 +62,7 @@ const CHECKS: Readonly<Record<string, (one: Inspected) => boolean>> = {
       name === 'core' ? hard === 0 : name === 'nofile' && hard === 4096,
     ),
   '5.19': ({ Mounts: mounts }) =>
-    mounts.every(({ Propagation: how = '' }) => ['', 'private', 'rprivate'].includes(how)),
+    mounts.every(({ Propagation: how = '' }) => ['', 'private', 'rprivate', 'rslave'].includes(how)),
   '5.20': ({ HostConfig: host }) => host.UTSMode === '',
   '5.21': one => {
     const [profile = ''] = option(one, 'seccomp')

@@ -1,4 +1,4 @@
-import type { ContainerSpec, EngineInfo, ImageInfo, Mount } from '../engine/engine.js'
+import type { ContainerSpec, EngineInfo, ImageInfo } from '../engine/engine.js'
 import { type Kind, labelsOf, type Owner } from '../engine/labels.js'
 import type { AcceptedTask } from '../intake/accepted-task.js'
 import { type Delivery, PARTS, type Part, type Slot, type WorkspacePlan } from '../workspace/plan.js'
@@ -23,7 +23,7 @@ export interface SpecOptions {
   readonly slot: Slot
   readonly user: WorkspacePlan['owner']
   /** Where the parts of its workspace are, or will be. */
-  readonly delivery: Pick<Delivery, 'mounts' | 'workspace'>
+  readonly delivery: Pick<Delivery, 'mounts'>
   /** Whether the repository is only to be read. */
   readonly readOnly: boolean
   readonly owner: Owner
@@ -47,11 +47,10 @@ export function containerSpec(shape: Shape, options: SpecOptions): ContainerSpec
     user: `${user.uid}:${user.gid}`,
     ...PROFILES[profile],
     mounts: [
-      ...workspaceMounts(options, profile),
-      ...PARTS.filter(part => part !== 'repo').map(part => ({
+      ...PARTS.map(part => ({
         ...delivery.mounts[part],
         target: INSIDE[part],
-        readOnly: READ_ONLY.includes(part),
+        readOnly: READ_ONLY.includes(part) || (part === 'repo' && options.readOnly),
       })),
       ...(secrets === null
         ? []
@@ -70,13 +69,6 @@ export function containerSpec(shape: Shape, options: SpecOptions): ContainerSpec
     dns: options.network.dns,
     runtime: shape.runtime,
   }
-}
-
-/** The repository, or the folder below which it is mounted: what the root file system there would let the task do, it may. */
-function workspaceMounts({ delivery, readOnly }: SpecOptions, profile: Shape['profile']): Mount[] {
-  if (delivery.workspace === null) return [{ ...delivery.mounts.repo, target: INSIDE.repo, readOnly }]
-  const rooted = PROFILES[profile].readOnlyRoot
-  return [{ ...delivery.workspace, target: INSIDE.workspace, readOnly: rooted, live: true }]
 }
 
 /** The secrets that a task wants as variables, by name. They are set apart from the others. */

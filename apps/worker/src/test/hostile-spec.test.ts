@@ -192,7 +192,6 @@ const plan = {
   owner: { uid: 10_001, gid: 10_001 },
   delivery: {
     mounts: Object.fromEntries(PARTS.map(part => [part, { type: 'bind', source: `${SLOT}/${part}` }])),
-    workspace: null,
   },
 } as unknown as WorkspacePlan
 const owner = { worker: 'w-1-0-test', host: 'test', stack: 'test' }

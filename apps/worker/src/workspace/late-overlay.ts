@@ -1,4 +1,3 @@
-import { join } from 'node:path'
 import { Shell } from '../support/shell.js'
 import { unmountDisk } from './disk/disk-image.js'
 import type { Delivery, OverlayLayers, Slot } from './plan.js'
@@ -13,8 +12,8 @@ export function closeMounter(): void {
 }
 
 /**
- * Mounts a task's repository where a container sees it that may have been running for long: below a folder of the slot's
- * disk, whose mounts the container hears of.
+ * Mounts a task's repository where a container sees it that may have been running for long: on a folder of the slot's disk
+ * that the container has, with what is mounted on it later.
  *
  * @throws Error with what `mount` said
  */
@@ -25,19 +24,14 @@ export async function mountLate(
 ): Promise<Delivery> {
   const { lower, upper, work } = layers
   const options = `${readOnly ? 'ro' : 'rw'},nosuid,nodev,lowerdir=${lower},upperdir=${upper},workdir=${work},${OVERLAY_OPTIONS}`
-  await shell.run('mount', ['-i', '-n', '-t', 'overlay', '-o', options, 'overlay', repoOf(slot)])
+  await shell.run('mount', ['-i', '-n', '-t', 'overlay', '-o', options, 'overlay', slot.live])
   return lateDelivery(slot)
 }
 
 /** The way of a repository that is mounted. */
 export function lateDelivery(slot: Slot & { readonly live: string }): Delivery {
-  const repo = { type: 'bind', source: repoOf(slot) } as const
-  const delivery = sharedFolders(slot, repo, () => unmountDisk(repo.source))
-  return { ...delivery, workspace: { type: 'bind', source: slot.live } }
-}
-
-function repoOf({ live }: { readonly live: string }): string {
-  return join(live, 'repo')
+  const repo = { type: 'bind', source: slot.live, live: true } as const
+  return sharedFolders(slot, repo, () => unmountDisk(slot.live))
 }
 
 export function isLive(slot: Slot): slot is Slot & { readonly live: string } {

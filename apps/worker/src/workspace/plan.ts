@@ -12,6 +12,8 @@ export interface MountSource {
   readonly type: 'volume' | 'bind'
   /** The name of a volume, or a folder of the host. */
   readonly source: string
+  /** Whether the container sees what is mounted there later on; of binds alone. */
+  readonly live?: boolean
 }
 
 /**
@@ -31,7 +33,7 @@ export interface Slot {
   readonly log: string
   /** Holds the gate's script; read-only in the container. */
   readonly gate: string
-  /** Becomes /workspace, with what the worker mounts below it at any time; null where it mounts nothing. */
+  /** Becomes /workspace/repo, with what the worker mounts on it at any time; null where it mounts nothing. */
   readonly live: string | null
   /** A folder whose files are in memory alone, with what is secret and the gate's folder in it; null where nothing is. */
   readonly memory: string | null
@@ -76,8 +78,6 @@ export type RepositoryLayers =
 /** How the parts of a workspace get to the engine and back. Releasing takes them away from the engine. */
 export interface Delivery extends Releasable {
   readonly mounts: Readonly<Record<Part, MountSource>>
-  /** Stands for all of /workspace, in place of `repo`, which is mounted below it by the worker; null where it is not. */
-  readonly workspace: MountSource | null
   /** Whether the worker sees what the container writes while it runs. */
   readonly shared: boolean
   /**

@@ -22,7 +22,7 @@ export interface ProbeOptions {
 const PROBE_MS = 30_000
 const PROBE_BYTES = 2 ** 20
 /** Reads what the worker wrote, and moves a folder of it: EXDEV in an overlay without redirect_dir. */
-const INSIDE = '/workspace'
+const REPO = '/workspace/repo'
 const SCRIPT =
   'until [ -e /workspace/repo/folder/file ]; do sleep 0.02; done; cd /workspace/repo && read -r line <folder/file && mv folder moved && echo "$line" >answer'
 
@@ -135,12 +135,12 @@ async function tryStrategy(
       await engine.start(made.id)
     }
     if (isLive(slot)) {
-      await started({ type: 'bind', source: slot.live, target: INSIDE, readOnly: true, live: true })
+      await started({ type: 'bind', source: slot.live, target: REPO, readOnly: false, live: true })
       made.delivery = await makeDelivery(engine, worker, slot, layers)
     } else {
       made.delivery = await makeDelivery(engine, worker, slot, layers)
       await made.delivery.send({ image, signal, progress: () => undefined })
-      await started({ ...made.delivery.mounts.repo, target: `${INSIDE}/repo`, readOnly: false })
+      await started({ ...made.delivery.mounts.repo, target: REPO, readOnly: false })
     }
     const delivery = made.delivery
     if (made.id === undefined) throw new Error('no container was made')

@@ -20,7 +20,6 @@ export function sharedFolders(
       log: bind(log),
       gate: bind(gate),
     },
-    workspace: null,
     shared: true,
     send: () => Promise.resolve(),
     sendGate: () => Promise.resolve(),

@@ -79,8 +79,7 @@ export async function makeSlot(
       disk,
     }
     // The worker's own: what the task may write to is mounted there.
-    if (slot.live !== null)
-      for (const part of ['', 'repo', 'context', 'output']) mkdirSync(join(slot.live, part), { mode: 0o755 })
+    if (slot.live !== null) mkdirSync(slot.live, { mode: 0o755 })
     mkdirSync(slot.context, { mode: 0o755 })
     mkdirSync(slot.gate, { mode: 0o755 })
     makeOwned(slot.output, 0o755, owner)

@@ -50,9 +50,7 @@ function mountsOf({ bindRoots }: Allowed) {
     Target: target,
     ReadOnly: z.boolean(),
     // From the host to the container, never the other way.
-    BindOptions: z
-      .strictObject({ Propagation: z.literal('rslave'), ReadOnlyNonRecursive: z.literal(true).optional() })
-      .optional(),
+    BindOptions: z.strictObject({ Propagation: z.literal('rslave') }).optional(),
   })
   const volume = z.strictObject({
     Type: z.literal('volume'),

@@ -57,7 +57,7 @@ export function createBody(spec: ContainerSpec): Docker.ContainerCreateOptions {
         Source: mount.source,
         Target: mount.target,
         ReadOnly: mount.readOnly,
-        ...(mount.live ? { BindOptions: liveOptions(mount.readOnly) } : {}),
+        ...(mount.live ? { BindOptions: { Propagation: 'rslave' } } : {}),
         ...(mount.type === 'volume'
           ? { VolumeOptions: { NoCopy: true } as Docker.MountSettings['VolumeOptions'] }
           : {}),
@@ -66,14 +66,6 @@ export function createBody(spec: ContainerSpec): Docker.ContainerCreateOptions {
       ...(spec.cgroupParent ? { CgroupParent: spec.cgroupParent } : {}),
     },
   }
-}
-
-/**
- * From API 1.44 on a read-only bind makes all that is mounted below it read-only too, which the repository is not; older
- * engines pass over the key.
- */
-function liveOptions(readOnly: boolean) {
-  return { Propagation: 'rslave', ...(readOnly ? { ReadOnlyNonRecursive: true } : {}) }
 }
 
 /** The body of `POST /networks/create`. */

@@ -42,7 +42,6 @@ const PROGRESS_MS = 250
 export class ArchiveDelivery implements Delivery {
   readonly shared = false
   readonly mounts: Readonly<Record<Part, MountSource>>
-  readonly workspace = null
   readonly #options: ArchiveOptions
   readonly #carrier: string
   readonly #released = new AbortController()
