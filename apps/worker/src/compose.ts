@@ -232,6 +232,7 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
     worker: { id: owner.worker, host: owner.host },
     log,
     adopted: taskId => adopter.running(taskId),
+    adopt: () => adopter.round(),
     drained: drained.signal,
   }
 

@@ -35,6 +35,8 @@ export interface ConsumeOptions {
   readonly log: Log
   /** What this worker has taken over of a task and not ended yet; settles when it has. */
   readonly adopted: (taskId: string) => Promise<void> | null
+  /** Takes over what dead workers left that this one can go on with. */
+  readonly adopt: () => Promise<void>
   /** Aborts when the worker must give its tasks back. */
   readonly drained: AbortSignal
 }
@@ -65,6 +67,8 @@ export async function consume(jobId: string, data: TaskJobData, options: Consume
     if (begun.state === 'finished') return { type: 'elsewhere' }
     if (begun.state === 'leased') {
       // The worker that holds it may be dead or only slow: its lease tells, and it gives up before the lease ends.
+      await options.adopt()
+      if (options.adopted(jobId) !== null) continue
       const waited = await sleep(begun.leftMs + 50, options.drained).then(
         () => true,
         () => false,

@@ -224,13 +224,16 @@ describe('a task whose worker is killed with -9', () => {
 })
 
 describe('what can’t be gone on with', () => {
-  it('is ended by a worker of another folder after a while, and by none before', async () => {
+  it('is left alone by a worker of another folder and queue, until one comes that can go on', async () => {
     const first = await world.startWorker()
     const taskId = await start('echo started; sleep 600')
     const container = containerOf(taskId)
     await died(first)
     // Of another folder: it can't go on with the task, and its own first round must leave the container alone.
-    await world.startWorker({ AGIRUNNER_DATA: `${world.dataDir}-other` })
+    await world.startWorker({
+      AGIRUNNER_DATA: `${world.dataDir}-other`,
+      AGIRUNNER_QUEUE: `${world.queue}-other`,
+    })
     expect(docker('inspect', '-f', '{{.State.Running}}', container)).toBe('true')
     const third = await world.startWorker()
     await eventually(() => third.log().includes('going on with a task'), { within: 30_000 })
