@@ -21,6 +21,8 @@ export interface AdoptOptions {
   readonly dataDir: string
   readonly redis: Redis
   readonly names: RedisNames
+  /** The context that came with a task's job; null for none. */
+  readonly traceparent: (taskId: string) => Promise<string | null>
   /** Told when one that was taken over has ended: what else its worker left may go. */
   readonly ended: () => Promise<unknown>
 }
@@ -109,7 +111,8 @@ export class Adopter {
     const sent = await records.sent(taskId)
     if (sent === null) return 'the queue does not know it any more'
     const begun = { fence, attempt, startedAt, createdAt: sent.createdAt }
-    const data = { task: sent.task, createdAt: sent.createdAt, traceparent: null }
+    const traceparent = await this.#options.traceparent(taskId)
+    const data = { task: sent.task, createdAt: sent.createdAt, traceparent }
     let accepted: AdoptedAttempt['accepted']
     try {
       const task = holdToLimits(parseJob(data), sent.task, limits)

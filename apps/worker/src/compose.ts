@@ -37,6 +37,8 @@ import { sharedLimits } from './execution/shared-limits.js'
 import { Cancellations } from './intake/cancellations.js'
 import { startHeartbeat } from './intake/heartbeat.js'
 import { TaskRecords } from './intake/records.js'
+import { openObserving } from './observe/observing.js'
+import { queueDepth } from './observe/queue-depth.js'
 import { cancelWaiting, expireWaiting } from './report/waiting.js'
 import { hostId, newWorkerId } from './support/identity.js'
 import { ReleaseStack, sleep } from './support/lifecycle.js'
@@ -71,6 +73,8 @@ const NEWER_MS = 30_000
 export interface RunningWorker {
   readonly id: string
   readonly strategy: string
+  /** Where it answers for itself; null for nowhere. */
+  readonly http: () => string | null
   /** Stops claiming, lets tasks end for the drain time, gives the rest back, and releases everything. */
   drain(): Promise<void>
   /** Gives the running tasks back now. */
@@ -99,18 +103,23 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
   for (const folder of ['slots', 'artifacts', 'snapshots']) {
     await mkdir(join(config.dataDir, folder), { recursive: true, mode: 0o711 })
   }
-  const engine = dockerEngine(config.engine, { bindRoots: [config.dataDir], runtimes: config.runtimes })
+  const worker = newWorkerId()
+  const { http, traces, queue } = config
+  const observing = await openObserving({ http, traces, queue, worker, log }, release)
+  const { observer } = observing
+  const allowed = { bindRoots: [config.dataDir], runtimes: config.runtimes }
+  const engine = dockerEngine(config.engine, allowed, code => observer.pulled(code))
   const info = await engine.info()
   const names = redisNames(config.queue)
   const redis = connectRedis(config.redisUrl, log)
   release.defer('redis', async () => redis.disconnect())
   const owner: Owner = {
-    worker: newWorkerId(),
+    worker,
     host: hostId(),
     stack: await stackOf(redis, names),
     data: config.dataDir,
   }
-  const records = new TaskRecords(redis, names)
+  const records = new TaskRecords(redis, names, observer)
 
   const image = config.catalog.get(DEFAULT_IMAGE)?.image ?? ''
   const cage = await probeCage({ engine, info, owner, image })
@@ -187,6 +196,7 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
     log,
     hasHeartbeat: async id => (await redis.exists(names.worker(id), names.adopted(id))) > 0,
   })
+  const reap = async () => observer.reaped(await reaper.reap())
   const drained = new AbortController()
   const adopter: Adopter = new Adopter({
     consume: () => consumeOptions,
@@ -195,7 +205,11 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
     dataDir: config.dataDir,
     redis,
     names,
-    ended: () => reaper.reap(),
+    traceparent: async taskId => {
+      const data = await redis.hget(`${REDIS_PREFIX}:${config.queue}:${taskId}`, 'data')
+      return data === null ? null : (JSON.parse(data) as TaskJobData).traceparent
+    },
+    ended: reap,
   })
   const consumeOptions: ConsumeOptions = {
     rooms: {
@@ -222,10 +236,13 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
         kept: slot => reaper.takeOver(slot),
         maxMs: config.maxKeepMs,
       }),
-      leaked: (what, error) =>
-        log.warn('cleanup failed, the reaper will try again', { what, reason: messageOf(error) }),
+      leaked: (what, error) => {
+        observer.leaked()
+        log.warn('cleanup failed, the reaper will try again', { what, reason: messageOf(error) })
+      },
     },
     records,
+    observer,
     cancellations,
     secrets: config,
     limits: boundByMachine(config.limits, info.memoryBytes),
@@ -249,14 +266,32 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
   ]
   for (const capability of capabilities()) log.info('capability', { ...capability })
   const beat = () => void heartbeat.now().catch(() => undefined)
-  const status = { running: new Set<string>(), draining: false }
+  const status = { running: new Set<string>(), draining: false, started: false }
+  const running = () => new Set([...status.running, ...adopter.taskIds])
+  await observing.serve({
+    running: () => running().size,
+    concurrency: config.concurrency,
+    strategy: workspaces.strategy,
+    draining: () => status.draining,
+    state: () => (status.draining ? 'draining' : status.started ? 'running' : 'starting'),
+    parking: () => parking?.lot?.status(),
+    cache: () => workspaces.room.cacheStatus(),
+    disk: async () => {
+      const { bavail, bsize } = await statfs(config.dataDir)
+      return { freeBytes: bavail * bsize, floorBytes: config.cache.minFreeBytes }
+    },
+    queue: queueDepth(redis, config.queue),
+    redis: () => ping(redis),
+    engine: () => engine.ping(),
+  })
   const describe = () => ({
     ...workerRecord(config, owner, info, workspaces, {
       ...status,
-      running: new Set([...status.running, ...adopter.taskIds]),
+      running: running(),
     }),
     capabilities: capabilities(),
     ...(parking.lot ? { parking: parking.lot.status() } : {}),
+    ...httpOf(observing.url()),
   })
   const heartbeat = release.own(await startHeartbeat({ redis, names, log, describe }), 'heartbeat')
   await cancellations.start(names)
@@ -264,13 +299,14 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
   const tidy = async () => {
     // First: what is not taken over is the reaper's.
     if (!status.draining) await adopter.round()
-    await reaper.reap()
+    await reap()
   }
   await tidy()
   every(REAP_MS, release, log, tidy)
   every(SWEEP_MS, release, log, () => sweepArtifacts(config.dataDir, Date.now()))
-  const worker = startConsuming(config, redis, consumeOptions, status, log)
-  release.defer('consumer', () => worker.close(true))
+  const consumer = startConsuming(config, redis, consumeOptions, status, log)
+  release.defer('consumer', () => consumer.close(true))
+  status.started = true
   log.info('worker ready', {
     worker: owner.worker,
     engine: `${info.name} ${info.version}`,
@@ -282,13 +318,14 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
   return {
     id: owner.worker,
     strategy: workspaces.strategy,
+    http: observing.url,
     hurry: () => drained.abort(),
     drain: async () => {
       status.draining = true
       const unparked = parking.lot?.release()
       beat()
       const late = setTimeout(() => drained.abort(), config.drainMs)
-      await worker.close()
+      await consumer.close()
       await adopter.settled()
       await unparked
       clearTimeout(late)
@@ -492,6 +529,16 @@ function addressIn(url: string): { host: string; port: number } | null {
   const { protocol, hostname, port } = URL.canParse(url) ? new URL(url) : new URL('none:')
   const usual = { 'redis:': 6379, 'rediss:': 6379, 'tcp:': 2375, 'http:': 2375, 'https:': 2376 }[protocol]
   return usual === undefined || hostname === '' ? null : { host: hostname, port: Number(port) || usual }
+}
+
+function httpOf(url: string | null): Pick<WorkerRecord, 'http'> {
+  return url === null ? {} : { http: url }
+}
+
+/** A connection that is away would keep the question until it is back. */
+async function ping(redis: Redis): Promise<void> {
+  if (redis.status !== 'ready') throw new Error(`there is no connection; it is ${redis.status}`)
+  await redis.ping()
 }
 
 /** Two queues, or two Redis servers, may share an engine: the random id in Redis keeps what they make apart. */

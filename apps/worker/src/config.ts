@@ -11,12 +11,16 @@ import {
 } from '@agirunner/contracts'
 import { type S3Settings, StorageConfigError, storageOptions, storageSettings } from '@agirunner/storage'
 import { z } from 'zod'
+import type { HttpPlace } from './observe/http-server.js'
+import { TRACE_EXPORTERS, TRACE_PROTOCOLS, type TraceSettings } from './observe/tracing.js'
 import { type EgressRange, parseRanges } from './support/address-ranges.js'
 import { type HostRoot, readHostRoots } from './support/host-roots.js'
 import { LIMIT_VARIABLES, type LimitPolicy, limitPolicy } from './support/limit-policy.js'
 import type { ParkingBudget } from './support/parking-budget.js'
 import { STRATEGIES, type Strategy } from './support/strategy.js'
 
+const LOOPBACK = '127.0.0.1'
+const HTTP_DEFAULT: HttpPlace = { host: LOOPBACK, port: 3701, named: false }
 const NETWORK_MODES = ['none', 'allowlist', 'open'] as const
 
 const boolean = z
@@ -43,10 +47,27 @@ const ranges = z.string().transform((value, context) => {
   for (const message of problems) context.addIssue({ code: 'custom', message })
   return found
 })
+/** `off`, a port, or `host:port` with an IPv6 address in brackets. */
+const place = z.string().transform((value, context): HttpPlace | null => {
+  if (value === 'off') return null
+  const [, host = LOOPBACK, port] = /^(?:(\[[0-9A-Fa-f:.]+\]|[^\s:[\]]+):)?(\d{1,5})$/.exec(value) ?? []
+  if (port !== undefined && Number(port) <= 65_535)
+    return { host: host.replace(/^\[|\]$/g, ''), port: Number(port), named: true }
+  context.addIssue({
+    code: 'custom',
+    message: 'must be "host:port", a port, or "off"; port 0 is any that is free',
+  })
+  return z.NEVER
+})
 const seconds = z.coerce
   .number()
   .min(1)
   .max(24 * 3600)
+
+/** OpenTelemetry has an empty variable count as not set. */
+function otel<const T extends readonly [string, ...string[]]>(values: T) {
+  return z.preprocess(value => (value === '' ? undefined : value), z.enum(values).optional())
+}
 
 /** Every variable that the worker reads, with its default. The README's table is held equal to it by a test. */
 const VARIABLES = {
@@ -70,6 +91,7 @@ const VARIABLES = {
     .min(0)
     .max(7 * 24 * 3600)
     .default(24 * 3600),
+  AGIRUNNER_HTTP: place.default(HTTP_DEFAULT),
   AGIRUNNER_LOG_LEVEL: z.enum(['error', 'warn', 'info', 'debug']).default('info'),
   AGIRUNNER_LOG_CEILING: size.prefault('1Gi'),
   AGIRUNNER_BOOTSTRAP_SECONDS: seconds.default(600),
@@ -98,6 +120,13 @@ const VARIABLES = {
   AGIRUNNER_S3_ENDPOINT: z.string().optional(),
   AGIRUNNER_S3_REGION: z.string().optional(),
   AGIRUNNER_S3_PATH_STYLE: z.string().optional(),
+  // Of OpenTelemetry's variables those that choose what is loaded; its SDK reads the others itself.
+  OTEL_SDK_DISABLED: z.string().optional(),
+  OTEL_TRACES_EXPORTER: otel(['none', ...TRACE_EXPORTERS]),
+  OTEL_EXPORTER_OTLP_ENDPOINT: z.string().optional(),
+  OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: z.string().optional(),
+  OTEL_EXPORTER_OTLP_PROTOCOL: otel(TRACE_PROTOCOLS),
+  OTEL_EXPORTER_OTLP_TRACES_PROTOCOL: otel(TRACE_PROTOCOLS),
   ...LIMIT_VARIABLES,
 } as const
 
@@ -125,6 +154,10 @@ export interface Config {
   readonly drainMs: number
   /** The longest that a container may be kept beyond its task's end; 0 for never. */
   readonly maxKeepMs: number
+  /** Where it answers for itself; null for nowhere. */
+  readonly http: HttpPlace | null
+  /** Where traces go; null for nowhere. */
+  readonly traces: TraceSettings | null
   readonly logLevel: 'error' | 'warn' | 'info' | 'debug'
   readonly logCeilingBytes: number
   /** What tasks may ask for at most, and what they get where they name nothing. */
@@ -195,6 +228,8 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
     concurrency: value.AGIRUNNER_CONCURRENCY,
     drainMs: value.AGIRUNNER_DRAIN_SECONDS * 1000,
     maxKeepMs: value.AGIRUNNER_MAX_KEEP * 1000,
+    http: value.AGIRUNNER_HTTP,
+    traces: tracesOf(value),
     logLevel: value.AGIRUNNER_LOG_LEVEL,
     logCeilingBytes: value.AGIRUNNER_LOG_CEILING,
     limits: limitPolicy(value),
@@ -222,6 +257,18 @@ export function readConfig(env: NodeJS.ProcessEnv = process.env): Config {
     readSecret: name => env[name],
     warnings: [...unknownVariables(env), ...catalogWarnings(catalog)],
   }
+}
+
+type Variables = z.output<z.ZodObject<typeof VARIABLES>>
+
+/** As OpenTelemetry's specification has it, but that without an address nothing is sent: its default would be a guess. */
+function tracesOf(value: Variables): TraceSettings | null {
+  if (value.OTEL_SDK_DISABLED?.toLowerCase() === 'true') return null
+  const endpoint = value.OTEL_EXPORTER_OTLP_TRACES_ENDPOINT || value.OTEL_EXPORTER_OTLP_ENDPOINT
+  const exporter = value.OTEL_TRACES_EXPORTER ?? (endpoint ? 'otlp' : 'none')
+  if (exporter === 'none') return null
+  const named = value.OTEL_EXPORTER_OTLP_TRACES_PROTOCOL ?? value.OTEL_EXPORTER_OTLP_PROTOCOL
+  return { exporter, protocol: named ?? 'http/protobuf' }
 }
 
 function listOf(text: string): string[] {

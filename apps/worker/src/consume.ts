@@ -23,6 +23,7 @@ import { type AttemptOutcome, type Begun as BegunContainer, type Rooms, runTask 
 import { sleep } from './support/lifecycle.js'
 import type { LimitPolicy } from './support/limit-policy.js'
 import type { Log } from './support/log.js'
+import type { ObservedAttempt, Observer } from './support/observer.js'
 import { Redactor } from './support/redactor.js'
 
 export interface ConsumeOptions {
@@ -33,6 +34,7 @@ export interface ConsumeOptions {
   readonly limits: LimitPolicy
   readonly worker: { readonly id: string; readonly host: string }
   readonly log: Log
+  readonly observer: Observer
   /** What this worker has taken over of a task and not ended yet; settles when it has. */
   readonly adopted: (taskId: string) => Promise<void> | null
   /** Takes over what dead workers left that this one can go on with. */
@@ -137,6 +139,7 @@ class Attempt {
   readonly #begun: Begun
   readonly #options: ConsumeOptions
   readonly #events: EventWriter
+  readonly #observed: ObservedAttempt
   readonly #state: AttemptState
   readonly #abort = new AbortController()
   readonly #adopted: AdoptedAttempt | null
@@ -157,8 +160,13 @@ class Attempt {
     this.#options = options
     this.#events = new EventWriter(options.records, { taskId, fence: begun.fence }, options.log)
     this.#adopted = adopted
-    const emit: EmitEvent = event => this.#events.emit({ ...event, data: this.#redactor.json(event.data) })
-    const { attempt } = begun
+    const { attempt, startedAt } = begun
+    const observed = options.observer.attempt({ taskId, attempt, startedAt, data, adopted: adopted !== null })
+    this.#observed = observed
+    const emit: EmitEvent = event => {
+      observed.event(event)
+      this.#events.emit({ ...event, data: this.#redactor.json(event.data) })
+    }
     const queuedMs = Math.max(0, Date.parse(begun.startedAt) - Date.parse(data.createdAt))
     this.#state = adopted
       ? AttemptState.resume(adopted.claim.state, { taskId, attempt, emit })
@@ -184,6 +192,7 @@ class Attempt {
       drained.removeEventListener('abort', onDrain)
       await lease.release()
       await this.#events.flush()
+      this.#observed.end()
     }
   }
 
@@ -195,7 +204,8 @@ class Attempt {
       const verdict = lost && (await this.#judgeLost(lost, record))
       if (verdict) return verdict
       const begun = { ...this.#begun, createdAt: this.#data.createdAt }
-      const held = holdToLimits(this.#task, this.#data.task, limits)
+      const { traceparent } = this.#observed
+      const held = { ...holdToLimits(this.#task, this.#data.task, limits), traceparent }
       const accepted = await accept(held, begun, secrets)
       this.#redactor = accepted.redactor
       return await runTask(rooms, accepted, this.#state, this.#abort.signal, outcome =>

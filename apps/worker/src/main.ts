@@ -9,7 +9,7 @@ async function main(): Promise<void> {
   for (const warning of config.warnings) log.warn(warning)
   const worker = await startWorker(config, log)
   onStop(worker)
-  tell({ type: 'ready', id: worker.id, strategy: worker.strategy })
+  tell({ type: 'ready', id: worker.id, strategy: worker.strategy, http: worker.http() })
 }
 
 /** Whoever started this process over IPC hears when it is ready. */

@@ -139,12 +139,16 @@ export interface WorkerRecord {
       readonly image: string
       readonly profile: string
       readonly network: string
+      /** A short hash of all that a task must have in common with it; an older worker does not say. */
+      readonly shape?: string
       /** RFC 3339. */
       readonly parkedAt: string
     }[]
   }
   /** Folders of its machine below which tasks may name their own; an older worker does not say. */
   readonly hostRoots?: readonly string[]
+  /** Where it answers /healthz, /readyz and /metrics; not there where it does not. */
+  readonly http?: string
   /** What it can enforce on its machine; an older worker does not say. */
   readonly capabilities?: readonly Capability[]
 }

@@ -10,6 +10,7 @@ import { type BulkJobOptions, Queue } from 'bullmq'
 import type { Connection, RuntimePipeline, RuntimeRedis } from './connection.js'
 import { TaskConflictError } from './errors.js'
 import type { PreparedTask } from './prepare.js'
+import { type EnqueueSpan, enqueueSpan } from './trace.js'
 
 /** What became of a task that was enqueued: it is new, or the same task is known already and nothing was done. */
 export interface Enqueued {
@@ -83,17 +84,18 @@ export class Enqueuer {
   }
 
   async #sendChunk(redis: RuntimeRedis, chunk: readonly PreparedTask[]): Promise<Enqueued[]> {
-    const now = new Date()
-    const pipeline = redis.pipeline() as RuntimePipeline
-    for (const { task, hash, json } of chunk) {
-      const at = now.toISOString()
-      const { record, events, expiring } = this.#names
-      const event = JSON.stringify(queuedEvent(task.taskId, at))
-      const keys = [record(task.taskId), events(task.taskId), expiring]
-      pipeline.agirunnerEnqueue(...keys, hash, json, at, event, task.taskId, endOfWaiting(task, now))
+    const spans = new Map<string, EnqueueSpan>()
+    for (const { task } of chunk)
+      if (!spans.has(task.taskId)) spans.set(task.taskId, enqueueSpan(task, this.#queueName))
+    let verdicts: readonly Verdict[] = []
+    try {
+      const now = new Date()
+      verdicts = await this.#register(redis, chunk, now)
+      await this.#addJobs(redis, chunk, verdicts, now, spans)
+    } finally {
+      const ids = chunk.map(({ task }) => task.taskId)
+      for (const [taskId, span] of spans) span.end(verdicts[ids.indexOf(taskId)] ?? 'failed')
     }
-    const verdicts = await replies<Verdict>(pipeline)
-    await this.#addJobs(redis, chunk, verdicts, now)
     const conflicts = chunk.filter((_, i) => verdicts[i] === 'conflict').map(({ task }) => task.taskId)
     if (conflicts.length > 0) throw new TaskConflictError(conflicts)
     return chunk.map(({ task }, i) => ({
@@ -102,18 +104,31 @@ export class Enqueuer {
     }))
   }
 
+  async #register(redis: RuntimeRedis, chunk: readonly PreparedTask[], now: Date): Promise<Verdict[]> {
+    const pipeline = redis.pipeline() as RuntimePipeline
+    for (const { task, hash, json } of chunk) {
+      const at = now.toISOString()
+      const { record, events, expiring } = this.#names
+      const event = JSON.stringify(queuedEvent(task.taskId, at))
+      const keys = [record(task.taskId), events(task.taskId), expiring]
+      pipeline.agirunnerEnqueue(...keys, hash, json, at, event, task.taskId, endOfWaiting(task, now))
+    }
+    return await replies<Verdict>(pipeline)
+  }
+
   /** Adds the jobs of new tasks, and of those whose earlier producer died between the record and the job. */
   async #addJobs(
     redis: RuntimeRedis,
     chunk: readonly PreparedTask[],
     verdicts: readonly Verdict[],
     now: Date,
+    spans: ReadonlyMap<string, EnqueueSpan>,
   ): Promise<void> {
     const created = chunk.filter((_, i) => verdicts[i] === 'created')
     const known = chunk.filter((_, i) => verdicts[i] === 'same')
-    const jobs = created.map(task => jobOf(task, now.toISOString(), now))
+    const jobs = created.map(task => jobOf(task, now.toISOString(), now, spans))
     for (const { task, createdAt } of await this.#withoutJob(redis, known)) {
-      jobs.push(jobOf(task, createdAt, now))
+      jobs.push(jobOf(task, createdAt, now, spans))
     }
     if (jobs.length === 0) return
     const queue = await this.#open()
@@ -198,11 +213,12 @@ function jobOf(
   { task, sent }: PreparedTask,
   createdAt: string,
   now: Date,
+  spans: ReadonlyMap<string, EnqueueSpan>,
 ): { name: string; data: TaskJobData; opts: BulkJobOptions } {
   const delay = task.notBefore ? Math.max(0, Date.parse(task.notBefore) - now.getTime()) : 0
   return {
     name: 'task',
-    data: { task: sent, createdAt, traceparent: task.traceparent },
+    data: { task: sent, createdAt, traceparent: spans.get(task.taskId)?.traceparent ?? null },
     opts: {
       jobId: task.taskId,
       // Tries again are the runtime's, never BullMQ's.

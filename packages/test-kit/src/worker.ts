@@ -25,6 +25,8 @@ export interface TestWorker {
   readonly id: string
   /** How it gives workspaces to containers, such as `overlay_volume`. */
   readonly strategy: string
+  /** Where it answers /healthz, /readyz and /metrics. */
+  readonly http: string | null
   readonly exited: Promise<WorkerExit>
   kill(signal: NodeJS.Signals): void
   /** Asks it to drain, and waits. */
@@ -92,19 +94,21 @@ function collect(child: ChildProcess): () => string {
   return () => Buffer.concat(chunks).toString('utf8')
 }
 
+type Ready = { readonly type: 'ready' } & Pick<TestWorker, 'id' | 'strategy' | 'http'>
+
 async function waitForReady(
   child: ChildProcess,
   exited: Promise<WorkerExit>,
   within: number,
-): Promise<{ id: string; strategy: string }> {
+): Promise<Pick<TestWorker, 'id' | 'strategy' | 'http'>> {
   const late = AbortSignal.timeout(within)
   const first = await Promise.race([once(child, 'message', { signal: late }), exited])
   if (!Array.isArray(first)) throw new Error(`it ended with ${first.code ?? first.signal}`)
   const message: unknown = first[0]
   if (!isReady(message)) throw new Error(`it said ${JSON.stringify(message)} instead of being ready`)
-  return { id: message.id, strategy: message.strategy }
+  return { id: message.id, strategy: message.strategy, http: message.http }
 }
 
-function isReady(message: unknown): message is { type: 'ready'; id: string; strategy: string } {
+function isReady(message: unknown): message is Ready {
   return typeof message === 'object' && message !== null && 'type' in message && message.type === 'ready'
 }

@@ -141,6 +141,8 @@ export type PullProgress = (progress: { currentBytes: number; totalBytes: number
  * there succeeds.
  */
 export interface ContainerEngine {
+  /** Whether it answers. */
+  ping(): Promise<void>
   info(): Promise<EngineInfo>
   /** Null when the image is not on the engine's machine. */
   image(reference: string): Promise<ImageInfo | null>

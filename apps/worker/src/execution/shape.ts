@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import type { Task } from '@agirunner/contracts'
 import type { AcceptedTask } from '../intake/accepted-task.js'
 
@@ -23,4 +24,9 @@ export function shapeOf({ task, secrets }: AcceptedTask, reference: string): Sha
 export function keyOf({ reference, profile, runtime, network, resources, secrets }: Shape): string {
   const { cpu, memory, pids, disk, tmp, shm } = resources
   return JSON.stringify([reference, profile, runtime, network, cpu, memory, pids, disk, tmp, shm, secrets])
+}
+
+/** A short name for a shape's key, for who counts what waits by it. */
+export function nameOfKey(key: string): string {
+  return createHash('sha256').update(key).digest('hex').slice(0, 12)
 }

@@ -11,6 +11,7 @@ import {
   type TaskResult,
 } from '@agirunner/contracts'
 import type { Redis } from 'ioredis'
+import { type Observer, UNOBSERVED } from '../support/observer.js'
 
 /** What Redis knows of a task beside its job. */
 export interface TaskRecord {
@@ -30,10 +31,16 @@ export type Begun =
 export class TaskRecords {
   readonly #redis: Redis
   readonly #names: RedisNames
+  readonly #observer: Pick<Observer, 'finished' | 'renewed'>
 
-  constructor(redis: Redis, names: RedisNames) {
+  constructor(
+    redis: Redis,
+    names: RedisNames,
+    observer: Pick<Observer, 'finished' | 'renewed'> = UNOBSERVED,
+  ) {
     this.#redis = redis
     this.#names = names
+    this.#observer = observer
   }
 
   async read(taskId: string): Promise<TaskRecord> {
@@ -120,7 +127,14 @@ export class TaskRecords {
   /** @returns false when a later attempt has taken over */
   async renew(taskId: string, fence: number): Promise<boolean> {
     const keys = [this.#names.record(taskId), this.#names.lease(taskId)]
-    return (await this.#redis.eval(scripts.RENEW_LEASE, keys.length, ...keys, fence, LEASE_MS)) === 1
+    try {
+      const kept = (await this.#redis.eval(scripts.RENEW_LEASE, keys.length, ...keys, fence, LEASE_MS)) === 1
+      this.#observer.renewed(kept ? 'kept' : 'lost')
+      return kept
+    } catch (error) {
+      this.#observer.renewed('failed')
+      throw error
+    }
   }
 
   /** Renews the lease, for what must not be done by a stale attempt. @throws TaskFailure `worker.lease_lost` */
@@ -178,7 +192,7 @@ export class TaskRecords {
     const { taskId } = result
     const { record, result: resultKey, events, log, lease, cancel, doneChannel } = this.#names
     const keys = [record, resultKey, events, log, lease, cancel].map(name => name(taskId))
-    return (await this.#redis.eval(
+    const written = (await this.#redis.eval(
       scripts.FINISH,
       keys.length,
       ...keys,
@@ -191,5 +205,7 @@ export class TaskRecords {
       doneChannel,
       taskId,
     )) as 'written' | 'exists' | 'stale'
+    if (written === 'written') this.#observer.finished(result)
+    return written
   }
 }

@@ -34,6 +34,9 @@ export interface EngineAddress {
   readonly tls: boolean
 }
 
+/** Told of each pull why it failed: a failure's code, `aborted`, or null when it did not. */
+type Pulled = (code: string | null) => void
+
 /**
  * Speaks to anything with the Docker API.
  *
@@ -42,8 +45,9 @@ export interface EngineAddress {
 export function dockerEngine(
   address: EngineAddress,
   allowed: Allowed = { bindRoots: [], runtimes: [] },
+  pulled: Pulled = () => undefined,
 ): ContainerEngine {
-  return new DockerEngine(new Docker(connection(address)), allowed)
+  return new DockerEngine(new Docker(connection(address)), allowed, pulled)
 }
 
 /**
@@ -75,10 +79,16 @@ function connection({ host, tls }: EngineAddress): Docker.DockerOptions {
 class DockerEngine implements ContainerEngine {
   readonly #docker: Docker
   readonly #check: ReturnType<typeof bodyCheck>
+  readonly #pulled: Pulled
 
-  constructor(docker: Docker, allowed: Allowed) {
+  constructor(docker: Docker, allowed: Allowed, pulled: Pulled) {
     this.#docker = docker
+    this.#pulled = pulled
     this.#check = bodyCheck(allowed)
+  }
+
+  async ping(): Promise<void> {
+    await this.#call('engine.unavailable', 'ask whether the engine answers', () => this.#docker.ping())
   }
 
   async info(): Promise<EngineInfo> {
@@ -124,7 +134,13 @@ class DockerEngine implements ContainerEngine {
   }
 
   async pull(reference: string, options: Parameters<ContainerEngine['pull']>[1]): Promise<void> {
-    await pullImage(this.#docker, reference, options)
+    try {
+      await pullImage(this.#docker, reference, options)
+    } catch (error) {
+      this.#pulled(error instanceof TaskFailure ? error.code : 'aborted')
+      throw error
+    }
+    this.#pulled(null)
   }
 
   async askRegistry(

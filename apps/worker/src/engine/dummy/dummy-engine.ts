@@ -42,6 +42,8 @@ export class DummyEngine implements ContainerEngine {
     container.end({ exitCode: signal === 'SIGTERM' ? 143 : 137 })
   onStart: (container: DummyContainer) => void = () => undefined
 
+  async ping(): Promise<void> {}
+
   info(): Promise<EngineInfo> {
     return Promise.resolve({
       name: 'dummy',

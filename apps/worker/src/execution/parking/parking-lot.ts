@@ -3,7 +3,7 @@ import type { ImageInfo } from '../../engine/engine.js'
 import type { Releasable } from '../../support/lifecycle.js'
 import { type Log, messageOf } from '../../support/log.js'
 import type { ParkingBudget } from '../../support/parking-budget.js'
-import { keyOf, type Shape } from '../shape.js'
+import { keyOf, nameOfKey, type Shape } from '../shape.js'
 import type { ParkedContainer } from './parked-container.js'
 
 /** What a container that waits takes of the machine's memory, in bytes: its shell, its init, and the engine's shim. */
@@ -138,8 +138,9 @@ export class ParkingLot implements Releasable {
   }
 
   status(): ParkingStatus {
-    const parked = this.#parked.map(({ id, shape, parkedAt }) => ({
+    const parked = this.#parked.map(({ id, key, shape, parkedAt }) => ({
       id,
+      shape: nameOfKey(key),
       image: shape.reference,
       profile: shape.profile,
       network: shape.network,
