@@ -4,7 +4,7 @@
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { messageOf } from '../src/errors.js'
-import { ensureRedis, ensureS3Server, setUp } from '../src/index.js'
+import { ensurePromtool, ensureRedis, ensureS3Server, setUp } from '../src/index.js'
 import { makeTestData, pathWithRedis, readTotals, removeTestData, runJest } from '../src/test-run.js'
 
 const root = fileURLToPath(new URL('../../../', import.meta.url))
@@ -33,8 +33,9 @@ async function runTests(undo, dataDir) {
   undo.push(shared.stop)
   const redis = await ensureRedis({ dataDir, env, log })
   undo.push(redis.stop)
-  // Without it only the tests that need it fail, and they say why.
+  // Without one of them only the tests that need it fail, and they say why.
   await ensureS3Server({ dataDir, env, log }).catch(report)
+  await ensurePromtool({ dataDir, env, log }).catch(report)
   if (signal.aborted) return 1
   const testEnv = {
     ...env,
