@@ -22,10 +22,10 @@ export async function checkWorkers({ settings, producer }: Call): Promise<Findin
 }
 
 function stateOf(worker: WorkerRecord): Finding {
-  const { id, state, strategy, concurrency, running, engine, cache, hostRoots = [] } = worker
+  const { http, id, state, strategy, concurrency, running, engine, cache, hostRoots = [] } = worker
   return ok(
     'worker',
-    `${id}: ${state}, ${running.length} of ${concurrency} running, workspaces by ${strategy}${hitsOf(cache)}, ${engine}, ${foldersOf(hostRoots)}`,
+    `${id}: ${state}, ${running.length} of ${concurrency} running, workspaces by ${strategy}${hitsOf(cache)}, ${engine}, ${foldersOf(hostRoots)}, ${http ? `answers at ${http}` : 'answers nowhere'}`,
   )
 }
 

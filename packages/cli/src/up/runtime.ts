@@ -22,7 +22,7 @@ export class Runtime {
   readonly #options: RuntimeOptions
   /** What is to be stopped, last started first. */
   readonly #stops: (() => Promise<void>)[] = []
-  #worker: { child: Child; pid: number; id: string; strategy: string } | null = null
+  #worker: { child: Child; pid: number; id: string; strategy: string; http: string | null } | null = null
   #board: { pid: number; url: string; user: string; password: string | null } | null = null
   #environment: { redisUrl: string; dockerHost: string; dataDir: string } | null = null
   #isReady = false
@@ -90,8 +90,9 @@ export class Runtime {
   }
 
   async #startWorker(signal: AbortSignal): Promise<void> {
-    const child: Child = this.#child('worker', '@agirunner/worker', (pid, { id, strategy }) => {
-      this.#worker = { child, pid, id: String(id), strategy: String(strategy) }
+    const child: Child = this.#child('worker', '@agirunner/worker', (pid, { id, strategy, http }) => {
+      const url = typeof http === 'string' ? http : null
+      this.#worker = { child, pid, id: String(id), strategy: String(strategy), http: url }
       this.#announceAgain()
     })
     this.#stops.push(() => child.stop())
@@ -155,7 +156,7 @@ export class Runtime {
     }
     print(
       `ready redis=${maskUrl(redisUrl)} board=${board.url} worker=${record.worker.id} queue=${queue} ` +
-        `workspaces=${this.#worker.strategy} data=${settings.dataDir}`,
+        `workspaces=${this.#worker.strategy} metrics=${this.#worker.http ?? 'off'} data=${settings.dataDir}`,
     )
     process.send?.({ type: 'ready', ...record })
   }
