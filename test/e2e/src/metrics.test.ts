@@ -8,7 +8,7 @@ import type { TaskInput, TaskResult } from '@agirunner/contracts'
 import { eventually } from '@agirunner/test-kit'
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals'
 import { ask, promtool, scrape } from './observe/scrape.js'
-import { createWorld, newTaskId, untilParked, type World } from './support.js'
+import { createWorld, killForGood, newTaskId, untilParked, type World } from './support.js'
 
 const FILES = fileURLToPath(new URL('../../../infra/observability/', import.meta.url))
 
@@ -72,7 +72,9 @@ describe('the metrics of a worker', () => {
     expect(value('agirunner_phase_duration_seconds_bucket{le="3600",phase="capture"}')).toBe(5)
     expect(value('agirunner_attempts_total{outcome="retried"}')).toBeGreaterThan(0)
     expect(value('agirunner_image_pulls_total{code="image.pull_failed"}')).toBeGreaterThan(0)
-    expect(value('agirunner_cache_misses_total')).toBe(1)
+    // The repository, and the empty one of all others.
+    expect(value('agirunner_cache_misses_total')).toBe(2)
+    expect(value('agirunner_cache_hits_total')).toBeGreaterThan(0)
     expect(value('agirunner_tasks_capacity')).toBe(2)
     expect(value('agirunner_disk_free_bytes')).toBeGreaterThan(0)
     // Whatever tasks are called, they make no series.
@@ -108,14 +110,15 @@ describe('the metrics of a worker', () => {
     const renewed = async () =>
       ((await scrape(first)).value('agirunner_lease_renewals_total{outcome="kept"}') ?? 0) > 0
     await eventually(renewed, { within: 15_000 })
-    first.kill('SIGKILL')
-    await first.exited
+    await killForGood(first, world.dataDir)
     const second = await world.startWorker()
-    await world.producer.cancel(taskId)
-    await world.producer.waitForResult(taskId)
+    const lost = await world.producer.waitForResult(taskId)
+    expect(lost.failure?.code).toBe('worker.lost')
     const reaped = async () => ((await scrape(second)).value('agirunner_leaks_reaped_total') ?? 0) > 0
     await eventually(reaped, { within: 30_000 })
-  })
+    const code = 'worker.lost'
+    expect((await scrape(second)).value(`agirunner_tasks_total{status="failed",code="${code}"}`)).toBe(1)
+  }, 120_000)
 })
 
 describe('the files for Prometheus and Grafana', () => {
