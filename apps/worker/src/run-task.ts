@@ -72,7 +72,10 @@ export async function runTask<T>(
     )
     if (begun) release.defer('container of a dead worker', () => rooms.execution.discard(begun.claim))
     reached = { ...reached, base: plan.base, layers: plan.layers, leftOut: plan.leftOut }
-    const prepared = await log.ready
+    const capture = release.own(
+      await Capture.follow(rooms.capture, accepted, plan, state, await log.ready),
+      'log capture',
+    )
     const container = release.own(
       begun
         ? await rooms.execution.adopt(accepted, plan, state, begun)
@@ -80,8 +83,9 @@ export async function runTask<T>(
       'container',
     )
     reached = { ...reached, container }
-    const capture = await Capture.follow(rooms.capture, accepted, container, state, prepared)
-    release.defer('log capture', () => capture.abandon())
+    capture.attend(container)
+    // First of all: who may not report must not write either.
+    release.defer('log', () => capture.abandon())
     const exit = await exitOf(container, signal)
     const sealedOutputs = await sealed(capture, exit, signal)
     reached = { ...reached, outputs: sealedOutputs, egress: await container.egress() }

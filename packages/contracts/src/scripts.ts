@@ -39,8 +39,10 @@ return fence
 
 /**
  * Starts an attempt: takes the next fence and the lease, unless the task is finished or another attempt holds the lease.
- * KEYS record, result, lease, fence counter · ARGV worker id, startedAt, lease in ms
- * @returns `['finished']`, `['leased', ms left]` or `['started', fence, attempt]`
+ * With them comes all else that is known of the task, so that its way to its first output has one question less.
+ * KEYS record, result, lease, fence counter, cancel · ARGV worker id, startedAt, lease in ms
+ * @returns `['finished']`, `['leased', ms left]` or `['started', fence, attempt, the record's fields and values, why it
+ * is canceled or null]`
  */
 export const BEGIN_ATTEMPT = `
 if redis.call('EXISTS', KEYS[2]) == 1 then return {'finished'} end
@@ -52,7 +54,7 @@ redis.call('HSET', KEYS[1], 'fence', fence, 'state', 'running', 'attempt:' .. at
   attempt = attempt, fence = fence, worker = ARGV[1], startedAt = ARGV[2], finishedAt = cjson.null, failure = cjson.null
 }))
 redis.call('SET', KEYS[3], fence, 'PX', ARGV[3])
-return {'started', fence, attempt}
+return {'started', fence, attempt, redis.call('HGETALL', KEYS[1]), redis.call('GET', KEYS[5])}
 `
 
 /**

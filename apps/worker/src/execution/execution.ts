@@ -1,4 +1,4 @@
-import { chownSync, writeFileSync } from 'node:fs'
+import { writeFileSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { TaskFailure } from '@agirunner/contracts'
@@ -9,6 +9,7 @@ import { LABELS, type Owner } from '../engine/labels.js'
 import type { AcceptedTask } from '../intake/accepted-task.js'
 import type { WorkspacePlan } from '../workspace/plan.js'
 import { savePlan } from '../workspace/saved-plan.js'
+import { writeOwned } from '../workspace/slots.js'
 import { Accounting } from './accounting.js'
 import { AttachedLog } from './attached-log.js'
 import type { Adopted } from './bootstrap-watch.js'
@@ -328,16 +329,15 @@ export class Execution {
     border: string | null,
     name: string,
   ): void {
-    const { log, gate } = plan.slot
+    const { gate } = plan.slot
     const { run, environment } = accepted.task
     const notes = [...notesOf(plan), ...secretNotes(accepted)]
     const { bootstrap } = environment
     const variables = secretVariables(accepted)
     const secrets = variables.size > 0
     const script = renderGate(run, taskEnvironment(accepted, network), { border, notes, bootstrap, secrets })
-    if (secrets) writeOwned(join(gate, SECRETS_FILE), renderSecrets(variables), plan)
+    if (secrets) writeOwned(join(gate, SECRETS_FILE), renderSecrets(variables), plan.owner)
     writeFileSync(join(gate, name), script, { mode: 0o444, flag: 'wx' })
-    for (const file of ['o', 'e', 's']) writeOwned(join(log, file), '', plan)
   }
 
   /** A container of the same name can only be left of an attempt of the same number that died: ours to replace. */
@@ -477,10 +477,4 @@ function secretNotes({ redactor }: AcceptedTask): string[] {
 /** A path is the repository's to choose: nothing in it may act on a terminal. */
 function printable(path: string): string {
   return /^[\p{L}\p{N}\p{P}\p{S} ]+$/u.test(path) ? path : JSON.stringify(path)
-}
-
-/** For the task's user alone, who appends to a log file as well. */
-function writeOwned(path: string, bytes: Buffer | string, { owner }: WorkspacePlan): void {
-  writeFileSync(path, bytes, { flag: 'wx', mode: 0o600 })
-  chownSync(path, owner.uid, owner.gid)
 }

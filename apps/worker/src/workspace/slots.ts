@@ -17,6 +17,8 @@ export interface FileOwner {
 const TASK_USER: FileOwner = { uid: 10_001, gid: 10_001 }
 /** Below a slot. */
 const MEMORY = 'memory'
+/** In its log folder: stdout, stderr, and the gate's marks. */
+const LOG_FILES = ['o', 'e', 's']
 const ROOT: FileOwner = { uid: 0, gid: 0 }
 
 /**
@@ -85,6 +87,8 @@ export async function makeSlot(
     makeOwned(slot.output, 0o755, owner)
     makeOwned(slot.home, 0o700, owner)
     makeOwned(slot.log, 0o700, owner)
+    // What the gate appends to; they are there before the task, for who follows them from its first byte.
+    for (const name of LOG_FILES) writeOwned(join(slot.log, name), '', owner)
     return slot
   } catch (error) {
     await disk?.release()
@@ -130,6 +134,16 @@ export async function removeSlot({ root, disk, memory }: Slot): Promise<void> {
 /** Enough for a reaper to tell whether the worker lives: pids are used again, a pid and its start are not. */
 function describeOwner(worker: Owner) {
   return { ...worker, pid: process.pid, pidStart: processStart(process.pid) }
+}
+
+/**
+ * Writes a new file that only the task's user may read or write.
+ *
+ * @throws Error (`EEXIST` also where a link lies)
+ */
+export function writeOwned(path: string, bytes: Buffer | string, owner: FileOwner): void {
+  writeFileSync(path, bytes, { flag: 'wx', mode: 0o600 })
+  if (isRoot()) chownSync(path, owner.uid, owner.gid)
 }
 
 function makeOwned(path: string, mode: number, owner: FileOwner): void {

@@ -1,4 +1,4 @@
-import { fstatSync } from 'node:fs'
+import { fstatSync, readSync } from 'node:fs'
 import { constants, type FileHandle, open } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { LogEntry } from '@agirunner/contracts'
@@ -12,6 +12,12 @@ export interface LogRange {
   readonly from: number
   readonly to: number
 }
+
+/**
+ * So little of what was just written is in memory, and is read or written in less time than a trip through the pool of
+ * threads takes.
+ */
+export const AT_ONCE_BYTES = 8192
 
 const NAMES: Readonly<Record<StreamName, string>> = { stdout: 'o', stderr: 'e' }
 
@@ -52,8 +58,18 @@ export class LogFiles {
     return await this.readInto(Buffer.allocUnsafe(length), stream, from)
   }
 
-  /** @returns what of the buffer was filled: as many bytes as there are, none at the end */
-  async readInto(buffer: Buffer, stream: StreamName, from: number): Promise<Buffer> {
+  /**
+   * @param expected how many there are, as far as is known
+   * @returns what of the buffer was filled: as many bytes as there are, none at the end
+   */
+  async readInto(
+    buffer: Buffer,
+    stream: StreamName,
+    from: number,
+    expected = buffer.length,
+  ): Promise<Buffer> {
+    if (expected <= AT_ONCE_BYTES)
+      return buffer.subarray(0, readSync(this.#files[stream].fd, buffer, 0, AT_ONCE_BYTES, from))
     const { bytesRead } = await this.#files[stream].read(buffer, 0, buffer.length, from)
     return buffer.subarray(0, bytesRead)
   }

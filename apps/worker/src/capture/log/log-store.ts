@@ -1,5 +1,6 @@
+import { writevSync } from 'node:fs'
 import { type FileHandle, open, rm, stat } from 'node:fs/promises'
-import type { StreamName } from './log-files.js'
+import { AT_ONCE_BYTES, type StreamName } from './log-files.js'
 import type { LogPart } from './log-pipe.js'
 
 /** How far each stream has been told, and how long the file is with that; in bytes. */
@@ -171,8 +172,9 @@ function doubles(numbers: readonly number[]): Buffer {
 
 async function writeAll(file: FileHandle, pieces: readonly Buffer[], position: number): Promise<void> {
   let rest = pieces
+  const isLittle = pieces.reduce((sum, piece) => sum + piece.length, 0) <= AT_ONCE_BYTES
   for (let at = position; rest.length > 0; ) {
-    const { bytesWritten } = await file.writev(rest, at)
+    const bytesWritten = isLittle ? writevSync(file.fd, rest, at) : (await file.writev(rest, at)).bytesWritten
     at += bytesWritten
     rest = withoutFirst(rest, bytesWritten)
   }

@@ -1,5 +1,6 @@
 import { mkdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { unmount } from '../../support/libc.js'
 import { sleep } from '../../support/lifecycle.js'
 import { runProgram } from '../../support/program.js'
 
@@ -57,12 +58,12 @@ export async function mountDisk(file: string, point: string): Promise<void> {
 export async function unmountDisk(point: string): Promise<void> {
   for (let tries = 1; ; tries += 1) {
     try {
-      await runProgram('umount', [...(tries > UNMOUNT_TRIES ? ['-l'] : []), point])
+      await unmount(point, { detach: tries > UNMOUNT_TRIES })
       return
     } catch (error) {
-      const { message } = error as Error
-      if (/not mounted|no mount point specified|not found/i.test(message)) return
-      if (!/busy/i.test(message)) throw error
+      const { code } = error as NodeJS.ErrnoException
+      if (code === 'EINVAL' || code === 'ENOENT') return
+      if (code !== 'EBUSY') throw error
       await sleep(UNMOUNT_MS)
     }
   }
