@@ -38,6 +38,7 @@ import { Cancellations } from './intake/cancellations.js'
 import { startHeartbeat } from './intake/heartbeat.js'
 import { TaskRecords } from './intake/records.js'
 import { cancelWaiting, expireWaiting } from './report/waiting.js'
+import { Backlog } from './support/backlog.js'
 import { hostId, newWorkerId } from './support/identity.js'
 import { ReleaseStack, sleep } from './support/lifecycle.js'
 import { boundByMachine } from './support/limit-policy.js'
@@ -188,6 +189,7 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
     hasHeartbeat: async id => (await redis.exists(names.worker(id), names.adopted(id))) > 0,
   })
   const drained = new AbortController()
+  const owed = new Backlog(config.concurrency)
   const adopter: Adopter = new Adopter({
     consume: () => consumeOptions,
     engine,
@@ -222,6 +224,7 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
         kept: slot => reaper.takeOver(slot),
         maxMs: config.maxKeepMs,
       }),
+      owed,
       leaked: (what, error) =>
         log.warn('cleanup failed, the reaper will try again', { what, reason: messageOf(error) }),
     },
@@ -290,6 +293,7 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
       const late = setTimeout(() => drained.abort(), config.drainMs)
       await worker.close()
       await adopter.settled()
+      await owed.settled()
       await unparked
       clearTimeout(late)
       await release.all()

@@ -302,7 +302,7 @@ class Attempt {
     // The failure's phase is where it happened, so it is read before the report begins.
     const own = this.#record(failure)
     this.#state.reach('report')
-    const record = await records.read(this.#taskId)
+    const [record] = await Promise.all([records.read(this.#taskId), this.#events.flush()])
     const built = buildResult({
       identity: identify(this.#taskId, this.#data),
       task: this.#task,
@@ -315,8 +315,8 @@ class Attempt {
     })
     const result = redactResult(built, this.#redactor)
     this.#state.finish({ status: result.status, failure: failure?.code ?? null })
-    await this.#events.flush()
-    const written = await records.finish(this.#begun.fence, result, finishedEvent(result, own.attempt), own)
+    const events = [...this.#events.take(), finishedEvent(result, own.attempt)]
+    const written = await records.finish(this.#begun.fence, result, events, own)
     log.info('task finished', { taskId: this.#taskId, status: result.status, code: failure?.code, written })
     if (written !== 'written') return { type: 'elsewhere' }
     return {

@@ -158,23 +158,25 @@ return 1
 
 /**
  * Writes the one result of a task, if the writer's attempt is still the current one.
- * KEYS record, result, events, log, lease, cancel · ARGV fence, result JSON, last event JSON, attempt, attempt JSON
- * (empty: none), retention in seconds, done channel, taskId
+ * KEYS record, result, events, log, lease, cancel · ARGV fence, result JSON, attempt, attempt JSON (empty: none),
+ * retention in seconds, done channel, taskId, then the last events' JSON
  * @returns `written`, `exists` or `stale`
  */
 export const FINISH = `
 if redis.call('EXISTS', KEYS[2]) == 1 then return 'exists' end
 if redis.call('HGET', KEYS[1], 'fence') ~= ARGV[1] then return 'stale' end
-if ARGV[5] ~= '' then redis.call('HSET', KEYS[1], 'attempt:' .. ARGV[4], ARGV[5]) end
+if ARGV[4] ~= '' then redis.call('HSET', KEYS[1], 'attempt:' .. ARGV[3], ARGV[4]) end
 redis.call('HSET', KEYS[1], 'state', 'finished')
 redis.call('SET', KEYS[2], ARGV[2])
-local seq = redis.call('HINCRBY', KEYS[1], 'eventSeq', 1)
-redis.call('XADD', KEYS[3], seq .. '-0', 'e', ARGV[3])
+for i = 8, #ARGV do
+  local seq = redis.call('HINCRBY', KEYS[1], 'eventSeq', 1)
+  redis.call('XADD', KEYS[3], seq .. '-0', 'e', ARGV[i])
+end
 redis.call('XADD', KEYS[4], '*', 'end', '1')
 redis.call('DEL', KEYS[5])
-for i = 1, 4 do redis.call('EXPIRE', KEYS[i], ARGV[6]) end
-redis.call('EXPIRE', KEYS[6], ARGV[6])
-redis.call('PUBLISH', ARGV[7], ARGV[8])
+for i = 1, 4 do redis.call('EXPIRE', KEYS[i], ARGV[5]) end
+redis.call('EXPIRE', KEYS[6], ARGV[5])
+redis.call('PUBLISH', ARGV[6], ARGV[7])
 return 'written'
 `
 

@@ -179,11 +179,11 @@ export class Capture implements Releasable {
   }
 
   /**
-   * Reads what the ended container left, whatever ended it.
+   * Reads what a container left of which nothing runs any more, whatever ended it.
    *
    * @throws TaskFailure `capture.failed`
    */
-  async seal(exit: Exit, signal: AbortSignal): Promise<CapturedOutputs> {
+  async seal(exiting: Promise<Exit>, signal: AbortSignal): Promise<CapturedOutputs> {
     this.#state.enter('capture')
     const plan = this.#plan
     // Before anything is read, because reading may write where the engine shares no files.
@@ -195,6 +195,7 @@ export class Capture implements Releasable {
     ])
     // After the others, which have brought to this disk what is looked through here.
     const kept = await this.#artifacts(plan, signal)
+    const exit = await exiting
     const sealed = {
       exit,
       steps: this.#steps(exit),

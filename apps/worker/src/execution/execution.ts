@@ -7,6 +7,7 @@ import type { TaskGroups } from '../engine/cgroup/task-groups.js'
 import type { ContainerEngine, EngineInfo } from '../engine/engine.js'
 import { LABELS, type Owner } from '../engine/labels.js'
 import type { AcceptedTask } from '../intake/accepted-task.js'
+import { isInit, processEnd } from '../support/process-end.js'
 import type { WorkspacePlan } from '../workspace/plan.js'
 import { savePlan } from '../workspace/saved-plan.js'
 import { writeOwned } from '../workspace/slots.js'
@@ -362,7 +363,8 @@ export class Execution {
     const { accepted, plan, log, network, accounting, made, state, claim, adopted, parked } = started
     const { engine, bootstrapMs } = this.#options
     const { timeout, grace } = accepted.task.limits
-    const { length: commands } = accepted.task.environment.bootstrap
+    const { environment } = accepted.task
+    const { length: commands } = environment.bootstrap
     const supervisor = new Supervisor({
       engine,
       id: made.id,
@@ -380,7 +382,7 @@ export class Execution {
         await plan.delivery.collectMarks(new AbortController().signal)
       },
     })
-    const { resources, profile } = accepted.task.environment
+    const { resources, profile } = environment
     const disk = new DiskWatch({
       engine,
       id: made.id,
@@ -397,6 +399,9 @@ export class Execution {
     })
     // As with the supervisor's own: whoever waits sees the rejection.
     exit.catch(() => undefined)
+    // A bootstrap's end may be found out together with the exit only.
+    const isSeen = environment.runtime === null && plan.delivery.shared && commands === 0
+    const gone = goneBy(supervisor.exit, isSeen ? accounting.pid : null)
     return {
       id: made.id,
       name: made.name,
@@ -405,6 +410,7 @@ export class Execution {
       plan,
       parked,
       exit,
+      gone,
       usage: () => accounting.usage(),
       egress: () => network.egress(),
       disk: () => disk.finish(),
@@ -447,6 +453,23 @@ interface Started {
   readonly parked: boolean
   /** Settles when the container has its task's name; not there where it had it from the start. */
   readonly renamed?: Promise<void>
+}
+
+/**
+ * When nothing of a container runs any more: once its first process has ended, with which the kernel ends all others, or
+ * when the engine says so.
+ *
+ * @param pid one of its processes, null where only the engine knows
+ */
+async function goneBy(exit: Promise<unknown>, pid: number | null): Promise<void> {
+  const told = exit.then(
+    () => undefined,
+    () => undefined,
+  )
+  if (pid === null || !isInit(pid)) return await told
+  const stop = new AbortController()
+  await Promise.race([processEnd(pid, stop.signal), told])
+  stop.abort()
 }
 
 /** An engine that gave no answer may have started it. */

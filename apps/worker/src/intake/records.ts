@@ -163,11 +163,11 @@ export class TaskRecords {
     )
   }
 
-  /** Writes the task's one result. `attempt` is the record of the attempt that ended it, null when none ran. */
+  /** Writes the task's one result, with its last events. `attempt` is the record of the attempt that ended it, null when none ran. */
   async finish(
     fence: number,
     result: TaskResult,
-    event: NewEvent,
+    last: readonly NewEvent[],
     attempt: AttemptRecord | null,
   ): Promise<'written' | 'exists' | 'stale'> {
     const { taskId } = result
@@ -179,12 +179,12 @@ export class TaskRecords {
       ...keys,
       fence,
       JSON.stringify(result),
-      JSON.stringify(event),
       attempt?.attempt ?? 0,
       attempt ? JSON.stringify(attempt) : '',
       RETENTION_SECONDS,
       doneChannel,
       taskId,
+      ...last.map(event => JSON.stringify(event)),
     )) as 'written' | 'exists' | 'stale'
   }
 }
