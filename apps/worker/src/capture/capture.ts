@@ -114,7 +114,7 @@ export class Capture implements Releasable {
     const stream = LogStream.open(options.redis, options.names, { ...accepted, taskId: task.taskId })
     const folder = resume
       ? await resumeFolder(options.dataDir, accepted, [LOG, `${LOG}.index`])
-      : await artifactFolder(options.dataDir, accepted)
+      : artifactFolder(options.dataDir, accepted)
     const file = join(folder, LOG)
     const store = await LogCapture.openStore({ file, stream: await stream, resume })
     return { folder, stream: await stream, store, resume, isFollowed: false }

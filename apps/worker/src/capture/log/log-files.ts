@@ -31,11 +31,13 @@ export class LogFiles {
   /** @param folder the slot's log folder */
   static async open(folder: string): Promise<LogFiles> {
     const flags = constants.O_RDONLY | constants.O_NOFOLLOW
-    const stdout = await open(join(folder, NAMES.stdout), flags)
+    const opening = STREAMS.map(stream => open(join(folder, NAMES[stream]), flags))
     try {
-      return new LogFiles({ stdout, stderr: await open(join(folder, NAMES.stderr), flags) })
+      const [stdout, stderr] = (await Promise.all(opening)) as [FileHandle, FileHandle]
+      return new LogFiles({ stdout, stderr })
     } catch (error) {
-      await stdout.close()
+      for (const opened of await Promise.allSettled(opening))
+        if (opened.status === 'fulfilled') await opened.value.close()
       throw error
     }
   }
@@ -69,7 +71,10 @@ export class LogFiles {
     expected = buffer.length,
   ): Promise<Buffer> {
     if (expected <= AT_ONCE_BYTES)
-      return buffer.subarray(0, readSync(this.#files[stream].fd, buffer, 0, AT_ONCE_BYTES, from))
+      return buffer.subarray(
+        0,
+        readSync(this.#files[stream].fd, buffer, 0, Math.min(buffer.length, AT_ONCE_BYTES), from),
+      )
     const { bytesRead } = await this.#files[stream].read(buffer, 0, buffer.length, from)
     return buffer.subarray(0, bytesRead)
   }

@@ -3,6 +3,8 @@ import { type FileHandle, open, rm, stat } from 'node:fs/promises'
 import { AT_ONCE_BYTES, type StreamName } from './log-files.js'
 import type { LogPart } from './log-pipe.js'
 
+type Files = [log: FileHandle, index: FileHandle]
+
 /** How far each stream has been told, and how long the file is with that; in bytes. */
 export interface LogPosition extends Readonly<Record<StreamName, number>> {
   readonly file: number
@@ -33,9 +35,10 @@ export class LogStore {
 
   /** @param seq of the last entry of the Redis stream, which an earlier attempt wrote */
   static async create(path: string, seq: number): Promise<LogStore> {
-    const log = await open(path, 'wx', 0o600)
-    const index = await open(indexOf(path), 'wx', 0o600)
-    await index.write(doubles([seq]))
+    const [log, index] = (await Promise.all(
+      [path, indexOf(path)].map(one => open(one, 'wx', 0o600)),
+    )) as Files
+    await writeAll(index, [doubles([seq])], 0)
     return new LogStore(path, log, index, START, 0)
   }
 
