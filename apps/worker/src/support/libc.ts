@@ -6,21 +6,27 @@ export const MOUNT = {
   noSuid: 2,
   noDev: 4,
   noExec: 8,
+  noAtime: 1024,
   bind: 4096,
   private: 2 ** 18,
   shared: 2 ** 20,
 } as const
 const DETACH = 2
 
+type Argument = string | number | Buffer | null
+
 interface Call {
-  (...args: (string | number | null)[]): number
-  async(...args: [...(string | number | null)[], done: (error: Error | null, status: number) => void]): void
+  (...args: Argument[]): number
+  async(...args: [...Argument[], done: (error: Error | null, status: number) => void]): void
 }
 
 interface Libc {
   readonly mount: Call
   readonly umount2: Call
   readonly mkfifo: Call
+  readonly fallocate: Call
+  readonly ioctl: Call
+  readonly ioctlNumber: Call
   errno(): number
 }
 
@@ -39,6 +45,13 @@ async function libc(): Promise<Libc> {
       ) as unknown as Call,
       umount2: library.func('int umount2(const char *target, int flags)') as unknown as Call,
       mkfifo: library.func('int mkfifo(const char *path, unsigned int mode)') as unknown as Call,
+      fallocate: library.func(
+        'int fallocate(int fd, int mode, int64_t offset, int64_t length)',
+      ) as unknown as Call,
+      ioctl: library.func('int ioctl(int fd, unsigned long request, void *data)') as unknown as Call,
+      ioctlNumber: library.func(
+        'int ioctl(int fd, unsigned long request, intptr_t number)',
+      ) as unknown as Call,
       errno: () => koffi.errno(),
     }
   })
@@ -67,12 +80,34 @@ export async function mount(
  * @throws Error with the errno's name as its `code`: `EBUSY`; `EINVAL` where nothing is mounted, `ENOENT`
  */
 export async function unmount(target: string, { detach = false } = {}): Promise<void> {
-  const { umount2, errno } = await libc()
-  await new Promise<void>((resolve, reject) => {
-    umount2.async(target, detach ? DETACH : 0, (error, status) => {
+  const { umount2 } = await libc()
+  await inThread(umount2, [target, detach ? DETACH : 0], `unmount ${target}`)
+}
+
+/**
+ * Gives an open file so many bytes of its disk, of zeros.
+ *
+ * @throws Error with the errno's name as its `code`: `ENOSPC`
+ */
+export async function allocate(fd: number, bytes: number): Promise<void> {
+  const { fallocate } = await libc()
+  await inThread(fallocate, [fd, 0, 0, bytes], `allocate ${bytes} bytes`)
+}
+
+/** @returns what the device says, 0 or more @throws Error with the errno's name as its `code` */
+export async function ioctl(fd: number, request: number, data: Buffer | number): Promise<number> {
+  const calls = await libc()
+  const call = typeof data === 'number' ? calls.ioctlNumber : calls.ioctl
+  return await inThread(call, [fd, request, data], `ioctl 0x${request.toString(16)}`)
+}
+
+async function inThread(call: Call, args: Argument[], doing: string): Promise<number> {
+  const { errno } = await libc()
+  return await new Promise((resolve, reject) => {
+    call.async(...args, (error, status) => {
       if (error) reject(error)
-      else if (status !== 0) reject(failure(`unmount ${target}`, errno()))
-      else resolve()
+      else if (status < 0) reject(failure(doing, errno()))
+      else resolve(status)
     })
   })
 }

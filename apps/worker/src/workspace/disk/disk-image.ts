@@ -1,8 +1,9 @@
-import { mkdir, rm } from 'node:fs/promises'
+import { mkdir, open, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { unmount } from '../../support/libc.js'
+import { allocate, MOUNT, mount, unmount } from '../../support/libc.js'
 import { sleep } from '../../support/lifecycle.js'
 import { runProgram } from '../../support/program.js'
+import { withLoop } from './loop.js'
 
 const BLOCK = 4096
 /** As mkfs.ext4 has it: a tree of small files runs out of both at about the same time. */
@@ -16,7 +17,7 @@ const PER_BYTE = 0.01
 /** No journal, because nothing of it outlives a crash; nothing reserved, because no root shares it. */
 const MKFS = ['-q', '-F', '-m', '0', '-b', String(BLOCK), '-I', String(INODE_BYTES)]
 const FEATURES = ['-O', '^has_journal,^resize_inode', '-E', 'lazy_itable_init=1,nodiscard']
-const MOUNT = 'loop,nosuid,nodev,noatime,noinit_itable'
+const OPTIONS = { type: 'ext4', flags: MOUNT.noSuid | MOUNT.noDev | MOUNT.noAtime, data: 'noinit_itable' }
 const UNMOUNT_TRIES = 20
 const UNMOUNT_MS = 50
 
@@ -30,7 +31,7 @@ export async function makeDiskImage(file: string, bytes: number): Promise<void> 
   const inodes = Math.max(MIN_INODES, Math.ceil(bytes / BYTES_PER_INODE))
   const size = Math.ceil(bytes * (1 + PER_BYTE) + inodes * INODE_BYTES + FIXED_BYTES)
   try {
-    await runProgram('fallocate', ['-l', String(Math.ceil(size / BLOCK) * BLOCK), file])
+    await allocateFile(file, Math.ceil(size / BLOCK) * BLOCK)
     await runProgram('mkfs.ext4', [...MKFS, ...FEATURES, '-N', String(inodes), file])
   } catch (error) {
     await rm(file, { force: true })
@@ -38,11 +39,20 @@ export async function makeDiskImage(file: string, bytes: number): Promise<void> 
   }
 }
 
+async function allocateFile(file: string, bytes: number): Promise<void> {
+  const handle = await open(file, 'wx', 0o600)
+  try {
+    await allocate(handle.fd, bytes)
+  } finally {
+    await handle.close()
+  }
+}
+
 /** Mounts an image on a folder that it makes. @throws Error; then nothing is mounted and there is no such folder */
 export async function mountDisk(file: string, point: string): Promise<void> {
   await mkdir(point, { mode: 0o755 })
   try {
-    await runProgram('mount', ['-t', 'ext4', '-o', MOUNT, file, point])
+    await withLoop(file, device => mount(device, point, OPTIONS))
     await rm(join(point, 'lost+found'), { recursive: true, force: true })
   } catch (error) {
     await unmountDisk(point).catch(() => undefined)
