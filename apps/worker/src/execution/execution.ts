@@ -15,7 +15,7 @@ import { Accounting } from './accounting.js'
 import { AttachedLog } from './attached-log.js'
 import type { Adopted } from './bootstrap-watch.js'
 import { type Claim, writeClaim } from './claim.js'
-import { containerName, containerSpec, secretVariables, taskEnvironment } from './container-spec.js'
+import { containerName, containerSpec, limitsOf, secretVariables, taskEnvironment } from './container-spec.js'
 import { DiskWatch } from './disk-watch.js'
 import { renderGate, renderSecrets, SCRIPT_FILE, SECRETS_FILE, TASK_FILE } from './gate.js'
 import type { Images, ReadyImage } from './images/images.js'
@@ -25,7 +25,7 @@ import type { ParkedContainer } from './parking/parked-container.js'
 import type { ParkingLot } from './parking/parking-lot.js'
 import { refuseProfile } from './profiles.js'
 import type { RunningContainer } from './running-container.js'
-import { shapeOf } from './shape.js'
+import { type Shape, shapeOf } from './shape.js'
 import { newBorder } from './step-borders.js'
 import { Supervisor } from './supervise.js'
 
@@ -75,9 +75,10 @@ export class Execution {
     const parked = parking?.take(shape) ?? null
     if (parked === null) return null
     const image = this.#readyImage(accepted, state, signal)
+    const fit = this.#fit(parked, shape)
     // Awaited when the workspace is there; until then nobody is to blame.
-    image.catch(() => undefined)
-    return { parked, image }
+    for (const promise of [image, fit]) promise.catch(() => undefined)
+    return { parked, image, fit }
   }
 
   /**
@@ -102,15 +103,27 @@ export class Execution {
     const own = () => this.#startOwn(image, accepted, plan, state, signal)
     if (parking === null) return await own()
     const shape = shapeOf(accepted, image.reference)
-    const opened = await this.#openParked(parked, image, accepted, plan, state, signal)
+    const isFit = (await reserved?.fit) ?? true
+    const opened = await this.#openParked(parked, isFit, image, accepted, plan, state, signal)
     if (opened === null) return await parking.first(shape, image.info, own)
     parking.use(shape, image.info, opened.exit)
     return opened
   }
 
+  /** Gives it the limits that the task is to have. @returns whether it has them */
+  async #fit({ id, shape: { resources } }: ParkedContainer, { resources: wanted }: Shape): Promise<boolean> {
+    if (resources.cpu === wanted.cpu && resources.memory === wanted.memory) return true
+    const { engine, info } = this.#options
+    return await engine.setLimits(id, limitsOf(wanted, info)).then(
+      () => true,
+      () => false,
+    )
+  }
+
   /** @returns null when it can't be used any more: then its container is gone, and its slot is as it was */
   async #openParked(
     parked: ParkedContainer | null,
+    isFit: boolean,
     image: ReadyImage,
     accepted: AcceptedTask,
     plan: WorkspacePlan,
@@ -119,7 +132,7 @@ export class Execution {
   ): Promise<RunningContainer | null> {
     if (parked === null) return null
     // Somebody may have given the name to another image since.
-    if (parked.imageId !== image.info.id) return await this.#giveUp(parked, plan)
+    if (!isFit || parked.imageId !== image.info.id) return await this.#giveUp(parked, plan)
     const { engine, groups, owner, networks } = this.#options
     const network = await networks.assign(parked.network, accepted.task, place => state.egressDenied(place))
     const { id: slot } = plan.slot
@@ -436,6 +449,8 @@ export class Execution {
 export interface Reservation {
   readonly parked: ParkedContainer
   readonly image: Promise<ReadyImage>
+  /** Whether it has the task's limits. */
+  readonly fit: Promise<boolean>
 }
 
 /** A container that runs, and what belongs to it. */
