@@ -6,6 +6,7 @@ import { git } from '@agirunner/test-kit'
 import { type Contender, LIMITS, SCRIPT, stopwatch } from './contender.js'
 
 export interface CloneAndRunOptions {
+  readonly program: 'docker' | 'podman'
   readonly image: string
   readonly dockerHost: string
   /** The repository of a round. */
@@ -14,17 +15,17 @@ export interface CloneAndRunOptions {
   readonly folder: string
 }
 
-/** The peer: what a person does by hand, with the real git and docker programs. */
-export function cloneAndRun({ image, dockerHost, urlOf, folder }: CloneAndRunOptions): Contender {
+/** The peer: what a person does by hand, with the real git and docker or podman programs. */
+export function cloneAndRun({ program, image, dockerHost, urlOf, folder }: CloneAndRunOptions): Contender {
   return {
-    name: 'git clone + docker run',
+    name: `git clone + ${program} run`,
     prepare: async round => void (await urlOf(round)),
     run: async round => {
       const url = await urlOf(round)
       const elapsed = stopwatch()
       const clone = await mkdtemp(join(folder, 'clone-'))
       await git(['clone', '--quiet', '--depth', '1', url, clone])
-      const firstByteMs = await dockerRun(dockerArguments(clone, image), dockerHost, elapsed)
+      const firstByteMs = await runAndRead(program, runArguments(clone, image), dockerHost, elapsed)
       const resultMs = elapsed()
       await rm(clone, { recursive: true, force: true })
       return { firstByteMs, resultMs }
@@ -32,7 +33,7 @@ export function cloneAndRun({ image, dockerHost, urlOf, folder }: CloneAndRunOpt
   }
 }
 
-function dockerArguments(clone: string, image: string): string[] {
+function runArguments(clone: string, image: string): string[] {
   const limits = `--cpus=${LIMITS.cpu} --memory=${LIMITS.memoryBytes} --memory-swap=${LIMITS.memoryBytes} --pids-limit=${LIMITS.pids}`
   const place = [`--volume=${clone}:/workspace/repo`, '--workdir=/workspace/repo']
   return [
@@ -50,17 +51,18 @@ function dockerArguments(clone: string, image: string): string[] {
 }
 
 /** @returns when the first byte came */
-async function dockerRun(
+async function runAndRead(
+  program: string,
   args: readonly string[],
   dockerHost: string,
   elapsed: () => number,
 ): Promise<number> {
-  const child = spawn('docker', args, {
+  const child = spawn(program, args, {
     env: { ...process.env, DOCKER_HOST: dockerHost },
     stdio: ['ignore', 'pipe', 'inherit'],
   })
   const first = once(child.stdout, 'data').then(elapsed)
   const [status] = await once(child, 'close')
-  if (status !== 0) throw new Error(`docker run ended with ${String(status)}`)
+  if (status !== 0) throw new Error(`${program} run ended with ${String(status)}`)
   return await first
 }

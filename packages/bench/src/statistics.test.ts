@@ -58,7 +58,10 @@ describe('measure', () => {
         return sample(round)
       },
     })
-    const samples = await measure({ contenders: [contender('a'), contender('b')], runs: 2 })
+    const samples = await measure({
+      contenders: [contender('a'), contender('b')],
+      rounds: { most: 2, seconds: 60 },
+    })
     expect(order).toEqual(['a0', 'b0', 'b1', 'a1', 'a2', 'b2'])
     expect(samples).toEqual({ a: [sample(1), sample(2)], b: [sample(1), sample(2)] })
   })
