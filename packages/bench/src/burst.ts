@@ -50,7 +50,7 @@ export async function benchBurst(stage: Stage): Promise<Found> {
 async function byRuntime({ start, image, say }: Stage, park: number): Promise<Burst> {
   const station = await start({ AGIRUNNER_CONCURRENCY: String(AT_ONCE), AGIRUNNER_PARK: String(park) })
   // What it has seen at once is what it parks.
-  await runTasks(station, image, 'before', 2 * AT_ONCE)
+  await runTasks(station, image, 'before', AT_ONCE)
   if (park > 0) await settled(station.producer, 1)
   const since = Date.now()
   const elapsed = stopwatch()

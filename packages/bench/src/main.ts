@@ -5,7 +5,7 @@ import { stopwatch } from './contender.js'
 import { describeMachine, renderMachine } from './machine.js'
 import { withStage } from './stage.js'
 import type { Found, Plan, Stage, Suite } from './suite.js'
-import { SUITES } from './suites.js'
+import { SUITES, TOGETHER_SECONDS } from './suites.js'
 import { renderTargets } from './target.js'
 
 const HELP = `usage: pnpm bench [SUITE ...] [--runs N] [--tasks N] [--json FILE]
@@ -76,7 +76,15 @@ async function main(): Promise<void> {
 /** One that fails does not take the others with it. */
 async function runSuites(stage: Stage, { suites, planOf }: Call): Promise<Record<string, Found>> {
   const found: Record<string, Found> = {}
+  const inAll = stopwatch()
   for (const suite of suites) {
+    const { brief, rounds } = planOf(suite)
+    if (brief && inAll() / 1000 + rounds.seconds > TOGETHER_SECONDS) {
+      print(
+        `## ${suite.name}\n\nNot run: it would not end within the ten minutes. \`pnpm bench ${suite.name}\` runs it.`,
+      )
+      continue
+    }
     const elapsed = stopwatch()
     try {
       found[suite.name] = await suite.run(stage, planOf(suite))

@@ -1,25 +1,29 @@
+import type { TaskResult } from '@agirunner/contracts'
 import { runUnheard } from './bare.js'
 import { RESOURCES, SCRIPT, stopwatch } from './contender.js'
 import { rotated, roundsOf } from './rounds.js'
 import { quantile } from './statistics.js'
 import type { Found, Plan, Stage, Station } from './suite.js'
-import { align, times } from './table.js'
+import { align, milliseconds, times } from './table.js'
 
 const CONCURRENCIES = [1, 2, 4, 8, 16]
+const IN_BRIEF = [1, 4, 16]
 
 /** Tasks, or containers, a second in one round. */
 interface Sample {
   readonly runtime: number
   readonly bare: number
+  readonly results: readonly Pick<TaskResult, 'timings'>[]
 }
 
 /** How many tasks end in a second, beside a loop of bare containers with as many at once. */
-export async function benchThroughput(stage: Stage, { rounds }: Plan): Promise<Found> {
+export async function benchThroughput(stage: Stage, { rounds, brief }: Plan): Promise<Found> {
+  const concurrencies = brief ? IN_BRIEF : CONCURRENCIES
   const found: { concurrency: number; samples: Sample[] }[] = []
-  for (const concurrency of CONCURRENCIES) {
+  for (const concurrency of concurrencies) {
     const station = await stage.start({ AGIRUNNER_CONCURRENCY: String(concurrency) })
     const count = 8 + 3 * concurrency
-    const share = { most: rounds.most, seconds: rounds.seconds / CONCURRENCIES.length }
+    const share = { most: rounds.most, seconds: rounds.seconds / concurrencies.length }
     const samples: Sample[] = []
     for (const round of roundsOf(share)) {
       // The round that warms up needs no more than to fill every place once.
@@ -38,7 +42,24 @@ export async function benchThroughput(stage: Stage, { rounds }: Plan): Promise<F
     unit: '×',
     measured: quantile(samples.map(ratioOf), 0.5),
   }))
-  return { samples: found, text: align([head, ...rows]), targets }
+  const text = `${align([head, ...rows])}\n\n${renderParts(found)}`
+  return { samples: found, text, targets }
+}
+
+const PARTS = ['workspaceMs', 'imageMs', 'createMs', 'startMs', 'runMs', 'captureMs', 'reportMs'] as const
+
+/** Where a task's time went. */
+function renderParts(found: readonly { concurrency: number; samples: readonly Sample[] }[]): string {
+  const rows = found.map(({ concurrency, samples }) => {
+    const timings = samples.flatMap(({ results }) => results.map(result => result.timings))
+    const median = (part: (typeof PARTS)[number]) =>
+      quantile(
+        timings.map(one => one[part] ?? Number.NaN),
+        0.5,
+      )
+    return [String(concurrency), ...PARTS.map(part => milliseconds(median(part)))]
+  })
+  return align([['at once', ...PARTS.map(part => part.replace('Ms', ''))], ...rows])
 }
 
 const ratioOf = ({ runtime, bare }: Sample) => runtime / bare
@@ -64,8 +85,12 @@ async function measureRound(
   round: number,
 ): Promise<Sample> {
   const rates = { runtime: 0, bare: 0 }
+  let results: Sample['results'] = []
   const sides = {
-    runtime: () => runTasks(station, stage.image, `${concurrency}-${round}`, count),
+    runtime: async () => {
+      const all = await runTasks(station, stage.image, `${concurrency}-${round}`, count)
+      results = all.map(({ timings }) => ({ timings }))
+    },
     bare: () => runBareLoop(stage, concurrency, count),
   }
   for (const side of rotated(['runtime', 'bare'] as const, round)) {
@@ -73,7 +98,7 @@ async function measureRound(
     await sides[side]()
     rates[side] = count / (elapsed() / 1000)
   }
-  return rates
+  return { ...rates, results }
 }
 
 /** All are in the queue from the beginning; what counts is when the last result is there. */
