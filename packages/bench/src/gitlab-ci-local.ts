@@ -1,8 +1,8 @@
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtemp, writeFile } from 'node:fs/promises'
-import { createRequire } from 'node:module'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { git } from '@agirunner/test-kit'
 import { type Absent, type Contender, SCRIPT, stopwatch } from './contender.js'
 import { hasProgram } from './programs.js'
@@ -24,7 +24,7 @@ export async function gitlabCiLocal(options: GitlabCiLocalOptions): Promise<Cont
   const name = 'gitlab-ci-local'
   if (!(await hasProgram('rsync'))) return { name, reason: 'it needs rsync: apt-get install rsync' }
   const checkout = await makeCheckout(options)
-  const program = createRequire(import.meta.url).resolve('gitlab-ci-local')
+  const program = fileURLToPath(import.meta.resolve('gitlab-ci-local'))
   const { image, dockerHost } = options
   const args = [program, 'job', ...OPTIONS, '--helper-image', image, '--home', checkout]
   return {

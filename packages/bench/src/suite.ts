@@ -8,7 +8,7 @@ import type { Target } from './target.js'
 export interface Station {
   readonly worker: TestWorker
   readonly producer: Producer
-  stop(): Promise<void>
+  readonly stop: () => Promise<void>
 }
 
 /** What every benchmark finds ready. */
@@ -23,14 +23,14 @@ export interface Stage {
   /** The folder of the git server's repositories, and its address. */
   readonly git: { readonly root: string; readonly url: string }
   /** A small repository, made when it is first asked for. */
-  repository(name: string): Promise<{ readonly url: string; readonly commit: string }>
+  readonly repository: (name: string) => Promise<{ readonly url: string; readonly commit: string }>
   /** A worker with the defaults of tests, started when it is first asked for. */
-  shared(): Promise<Station>
+  readonly shared: () => Promise<Station>
   /** Another one; who asked stops it, or the end does. */
-  start(env: Readonly<Record<string, string>>): Promise<Station>
+  readonly start: (env: Readonly<Record<string, string>>) => Promise<Station>
   /** To be done at the end, the last first. */
   readonly release: (() => Promise<unknown>)[]
-  say(line: string): void
+  readonly say: (line: string) => void
 }
 
 export interface Plan {
@@ -55,5 +55,5 @@ export interface Suite {
   /** When it runs alone, and when all do. */
   readonly alone: Rounds
   readonly together: Rounds
-  run(stage: Stage, plan: Plan): Promise<Found>
+  readonly run: (stage: Stage, plan: Plan) => Promise<Found>
 }
