@@ -1,3 +1,4 @@
+import { once } from 'node:events'
 import { mkdir, mkdtemp, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { StorageOptions } from '@agirunner/producer'
@@ -19,10 +20,16 @@ import type { Stage, Station } from './suite.js'
 export async function withStage(say: Stage['say'], use: (stage: Stage) => Promise<void>): Promise<void> {
   const release: Stage['release'] = []
   try {
-    await use(await prepareStage(say, release))
+    await Promise.race([prepareStage(say, release).then(use), interrupted()])
   } finally {
     for (const step of release.toReversed()) await step().catch(error => say(`not ended: ${String(error)}`))
   }
+}
+
+/** Rejects when somebody ends the program, so that what it started is put away all the same. */
+async function interrupted(): Promise<never> {
+  const signals = (['SIGINT', 'SIGTERM'] as const).map(signal => once(process, signal).then(() => signal))
+  throw new Error(`it was ended by ${await Promise.race(signals)}`)
 }
 
 async function prepareStage(say: Stage['say'], release: Stage['release']): Promise<Stage> {
@@ -44,7 +51,14 @@ async function prepareStage(say: Stage['say'], release: Stage['release']): Promi
     })
   let shared: Promise<Station> | null = null
   return {
-    ...{ image, dockerHost, redisUrl, dataDir, folder, release, say, start },
+    image,
+    dockerHost,
+    redisUrl,
+    dataDir,
+    folder,
+    release,
+    say,
+    start,
     docker: connectEngine(dockerHost),
     git: { root, url: server.url },
     repository: repositories(root, server.url),

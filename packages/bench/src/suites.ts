@@ -15,8 +15,8 @@ import { measureWorkspaces, renderWorkspaces } from './workspace.js'
 
 const rounds = (most: number, seconds = Number.POSITIVE_INFINITY) => ({ most, seconds })
 
-/** All of them together, set-up and ending included, take no more than ten minutes. */
-export const TOGETHER_SECONDS = 570
+/** All of them together are to take no more than ten minutes; on a busy machine one takes a third longer than it should. */
+export const TOGETHER_SECONDS = 540
 
 /** In the order in which all of them run; each begins only where its seconds still fit into `TOGETHER_SECONDS`. */
 export const SUITES: readonly Suite[] = [
