@@ -1,6 +1,7 @@
 import { once } from 'node:events'
 import type Docker from 'dockerode'
 import { type Contender, LIMITS, SCRIPT, stopwatch } from './contender.js'
+import { LABELS } from './left-over.js'
 
 /**
  * The floor of any container: create, attach, start, wait, remove, with nothing in it and nothing around it, and with
@@ -54,6 +55,7 @@ export async function runUnheard(docker: Docker, image: string): Promise<void> {
 function spec(image: string): Docker.ContainerCreateOptions {
   return {
     Image: image,
+    Labels: LABELS,
     Cmd: ['/bin/sh', '-c', SCRIPT],
     WorkingDir: '/tmp',
     AttachStdout: true,

@@ -4,6 +4,7 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { git } from '@agirunner/test-kit'
 import { type Contender, LIMITS, SCRIPT, stopwatch } from './contender.js'
+import { LABEL_ARGUMENTS } from './left-over.js'
 
 export interface CloneAndRunOptions {
   readonly program: 'docker' | 'podman'
@@ -41,6 +42,7 @@ function runArguments(clone: string, image: string): string[] {
     '--rm',
     '--init',
     '--network=none',
+    ...LABEL_ARGUMENTS,
     ...limits.split(' '),
     ...place,
     image,
@@ -59,10 +61,14 @@ async function runAndRead(
 ): Promise<number> {
   const child = spawn(program, args, {
     env: { ...process.env, DOCKER_HOST: dockerHost },
-    stdio: ['ignore', 'pipe', 'inherit'],
+    stdio: ['ignore', 'pipe', 'pipe'],
   })
   const first = once(child.stdout, 'data').then(elapsed)
+  let errors = ''
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    errors += text
+  })
   const [status] = await once(child, 'close')
-  if (status !== 0) throw new Error(`${program} run ended with ${String(status)}`)
+  if (status !== 0) throw new Error(`${program} run ended with ${String(status)}: ${errors.trim()}`)
   return await first
 }

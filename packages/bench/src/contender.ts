@@ -31,6 +31,18 @@ export interface Absent {
   readonly reason: string
 }
 
+/** A peer is tried out once, so that one that does not run here is told as such and stops nothing. */
+export async function tryOut(peer: Contender | Absent): Promise<Contender | Absent> {
+  if (isAbsent(peer)) return peer
+  try {
+    await peer.prepare(0)
+    await peer.run(0)
+    return peer
+  } catch (error) {
+    return { name: peer.name, reason: `it failed when it was tried: ${String(error)}` }
+  }
+}
+
 export const isAbsent = (one: Contender | Absent): one is Absent => 'reason' in one
 
 /** The same for everybody: what is run, and within which limits. */

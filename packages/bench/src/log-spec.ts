@@ -1,10 +1,12 @@
 import type Docker from 'dockerode'
 import { LIMITS } from './contender.js'
+import { LABELS } from './left-over.js'
 
 /** A container as the engine's own readers get it: the limits of all contenders, and a log driver or none. */
 export function logSpec(image: string, script: string, log: Docker.HostConfig['LogConfig']) {
   return {
     Image: image,
+    Labels: LABELS,
     Cmd: ['/bin/sh', '-c', script],
     NetworkDisabled: true,
     AttachStdout: true,

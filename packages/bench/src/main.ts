@@ -1,46 +1,52 @@
-import { mkdir, writeFile } from 'node:fs/promises'
-import { dirname } from 'node:path'
 import { parseArgs } from 'node:util'
 import { stopwatch } from './contender.js'
 import { describeMachine, renderMachine } from './machine.js'
+import { type Report, targetsOf, writeReport } from './report.js'
 import { withStage } from './stage.js'
 import type { Found, Plan, Stage, Suite } from './suite.js'
-import { SUITES, TOGETHER_SECONDS } from './suites.js'
+import { SUITES } from './suites.js'
 import { renderTargets } from './target.js'
+import { runTogether } from './together.js'
 
-const HELP = `usage: pnpm bench [SUITE ...] [--runs N] [--tasks N] [--json FILE]
-Without a suite all of them run, each for a short while: less than ten minutes together.
+const HELP = `usage: pnpm bench [SUITE ...] [--brief] [--runs N] [--tasks N] [--json FILE]
+Without a suite all of them run but flat, each for a short while: less than ten minutes together.
 ${SUITES.map(({ name, about }) => `  ${name.padEnd(12)} ${about}`).join('\n')}
+  --brief      as short as when all of them run
   --runs N     rounds that count, however long they take; one more warms up
-  --tasks N    over how many tasks memory has to stay flat (default 400)
+  --tasks N    over how many tasks memory has to stay flat (default 2000)
   --json FILE  where every sample is written (default bench-results/<date>.json)
 `
 
 interface Call {
+  /** None for all of them, each in a process of its own. */
   readonly suites: readonly Suite[]
   readonly planOf: (suite: Suite) => Plan
-  readonly json: string | undefined
+  readonly json: string
+  /** What the processes of suites are told too. */
+  readonly passedOn: readonly string[]
 }
 
 /** @returns null when it is help that is asked for */
-function parseCall(args: string[]): Call | null {
-  const number = { type: 'string' } as const
-  const options = { runs: number, tasks: number, json: number, help: { type: 'boolean' } } as const
+function parseCall(args: string[], at: string): Call | null {
+  const text = { type: 'string' } as const
+  const flag = { type: 'boolean', default: false } as const
+  const options = { runs: text, tasks: text, json: text, brief: flag, help: flag } as const
   const { values, positionals } = parseArgs({ args, options, allowPositionals: true })
   if (values.help) return null
   const unknown = positionals.find(name => !SUITES.some(suite => suite.name === name))
   if (unknown !== undefined)
     throw new Error(`${unknown} is no benchmark; there are ${SUITES.map(({ name }) => name).join(', ')}`)
-  const brief = positionals.length === 0
+  const { brief } = values
   const runs = wholeNumber('--runs', values.runs)
-  const tasks = wholeNumber('--tasks', values.tasks) ?? 400
+  const tasks = wholeNumber('--tasks', values.tasks) ?? 2000
   return {
-    suites: SUITES.filter(({ name }) => brief || positionals.includes(name)),
+    suites: SUITES.filter(({ name }) => positionals.includes(name)),
     planOf: ({ alone, together }) => {
-      const rounds = brief ? together : alone
+      const rounds = (brief && together) || alone
       return { rounds: runs ? { most: runs, seconds: Number.POSITIVE_INFINITY } : rounds, brief, tasks }
     },
-    json: values.json,
+    json: values.json ?? `bench-results/${at.replace(/[:.]/g, '-')}.json`,
+    passedOn: runs ? ['--runs', String(runs)] : [],
   }
 }
 
@@ -53,60 +59,69 @@ function wholeNumber(name: string, text: string | undefined): number | undefined
 }
 
 async function main(): Promise<void> {
-  const call = parseCall(process.argv.slice(2))
+  const at = new Date().toISOString()
+  const call = parseCall(process.argv.slice(2), at)
   if (call === null) return void process.stdout.write(HELP)
   const elapsed = stopwatch()
-  await withStage(say, async stage => {
-    const at = new Date().toISOString()
-    const machine = await describeMachine(stage.docker)
-    print(`Measured on ${renderMachine(machine)}.`)
-    const { worker } = await stage.shared()
-    const found = await runSuites(stage, call)
-    const targets = Object.values(found).flatMap(one => one.targets ?? [])
-    if (targets.length > 0) print(`## Targets\n\n${renderTargets(targets)}`)
-    const seconds = Math.round(elapsed() / 1000)
-    const file = call.json ?? `bench-results/${at.replace(/[:.]/g, '-')}.json`
-    await mkdir(dirname(file), { recursive: true })
-    const facts = { at, seconds, machine, strategy: worker.strategy }
-    await writeFile(file, `${JSON.stringify({ ...facts, targets, suites: found }, null, 2)}\n`)
-    print(`It took ${seconds} s; every sample is in ${file}.`)
+  const part = call.suites.length > 0 ? await runHere(call) : await runAll(call)
+  const targets = targetsOf(part.suites ?? {})
+  if (targets.length > 0) print(`## Targets\n\n${renderTargets(targets)}`)
+  const seconds = Math.round(elapsed() / 1000)
+  await writeReport(call.json, { at, seconds, ...part, targets })
+  print(`It took ${seconds} s; every sample is in ${call.json}.`)
+  if (Object.keys(part.notMeasured ?? {}).length > 0) process.exitCode = 5
+}
+
+/** All of them, each in a process of its own. */
+async function runAll({ passedOn }: Call): Promise<Partial<Report>> {
+  const suites = SUITES.filter(({ together }) => together !== null)
+  let told = false
+  return await runTogether({
+    suites,
+    args: passedOn,
+    onSuite: (name, outcome) => {
+      if ('report' in outcome && !told) print(`Measured on ${renderMachine(outcome.report.machine)}.`)
+      told ||= 'report' in outcome
+      if ('reason' in outcome) return printSuite(name, outcome.reason)
+      printSuite(name, outcome.report.suites[name] ?? outcome.report.notMeasured[name])
+    },
   })
 }
 
-/** All of them together end in time: one that would not is left out, and says so. */
-async function runSuites(stage: Stage, { suites, planOf }: Call): Promise<Record<string, Found>> {
-  const found: Record<string, Found> = {}
-  const elapsed = stopwatch()
-  for (const suite of suites) {
-    const plan = planOf(suite)
-    const { name } = suite
-    print(`## ${name}`)
-    // With --runs it is the caller who says how long it takes.
-    const { seconds } = plan.rounds
-    if (plan.brief && Number.isFinite(seconds) && elapsed() / 1000 + seconds > TOGETHER_SECONDS) {
-      print(`Not run: it would not end within the ten minutes. \`pnpm bench ${name}\` runs it alone.`)
-      continue
+/** Some of them, in this process. */
+async function runHere({ suites, planOf }: Call): Promise<Partial<Report>> {
+  let report: Partial<Report> = {}
+  await withStage(say, async stage => {
+    const machine = await describeMachine(stage.docker)
+    print(`Measured on ${renderMachine(machine)}.`)
+    const { worker } = await stage.shared()
+    const found: Record<string, Found> = {}
+    const notMeasured: Record<string, string> = {}
+    for (const suite of suites) {
+      const one = await runSuite(stage, suite, planOf(suite))
+      printSuite(suite.name, one)
+      if (typeof one === 'string') notMeasured[suite.name] = one
+      else found[suite.name] = one
     }
-    const one = await runSuite(stage, suite, plan)
-    if (one) found[name] = one
-  }
-  return found
+    report = { machine, strategy: worker.strategy, suites: found, notMeasured }
+  })
+  return report
 }
 
-/** @returns null when it failed, which does not take the others with it */
-async function runSuite(stage: Stage, suite: Suite, plan: Plan): Promise<Found | null> {
+/** @returns why it failed, which does not take the others with it */
+async function runSuite(stage: Stage, suite: Suite, plan: Plan): Promise<Found | string> {
   const elapsed = stopwatch()
   try {
-    const found = await suite.run(stage, plan)
-    print(found.text)
-    return found
+    return await suite.run(stage, plan)
   } catch (error) {
-    print(`Not measured: ${String(error)}`)
-    process.exitCode = 5
-    return null
+    return String(error)
   } finally {
     say(`${suite.name} took ${(elapsed() / 1000).toFixed(0)} s`)
   }
+}
+
+function printSuite(name: string, found: Found | string | undefined): void {
+  print(`## ${name}\n\n${typeof found === 'object' ? found.text : `Not measured: ${found}.`}`)
 }
 
 function print(text: string): void {
@@ -117,7 +132,10 @@ function say(line: string): void {
   process.stderr.write(`${line}\n`)
 }
 
-main().catch((error: unknown) => {
-  process.stderr.write(`error: the benchmark did not end; ${String(error)}\n`)
-  process.exitCode = 5
-})
+main()
+  .catch((error: unknown) => {
+    process.stderr.write(`error: the benchmark did not end; ${String(error)}\n`)
+    process.exitCode = 5
+  })
+  // One that was ended by a signal would go on with what it was about.
+  .finally(() => process.exit())

@@ -14,6 +14,7 @@ import {
   uniqueQueue,
 } from '@agirunner/test-kit'
 import { REPOSITORY_FILES } from './contender.js'
+import { removeLeftOver } from './left-over.js'
 import type { Stage, Station } from './suite.js'
 
 /** Gets everything ready, hands it over, and ends what it started, last first. */
@@ -42,6 +43,8 @@ async function prepareStage(say: Stage['say'], release: Stage['release']): Promi
   const root = join(folder, 'repositories')
   const server = await serveGit({ root })
   release.push(() => server.close())
+  const docker = connectEngine(dockerHost)
+  release.push(() => removeLeftOver(docker))
   const start: Stage['start'] = env =>
     startStation({
       redisUrl,
@@ -59,7 +62,7 @@ async function prepareStage(say: Stage['say'], release: Stage['release']): Promi
     release,
     say,
     start,
-    docker: connectEngine(dockerHost),
+    docker,
     git: { root, url: server.url },
     repository: repositories(root, server.url),
     shared: () => {

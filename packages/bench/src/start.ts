@@ -1,6 +1,6 @@
 import { bareContainer } from './bare.js'
 import { cloneAndRun } from './clone-and-run.js'
-import { type Absent, type Contender, isAbsent } from './contender.js'
+import { type Absent, type Contender, isAbsent, tryOut } from './contender.js'
 import { gitlabCiLocal } from './gitlab-ci-local.js'
 import { measure } from './measure.js'
 import { podmanRun } from './podman.js'
@@ -52,12 +52,15 @@ function unknownOf(stage: Stage): RuntimeOptions['sourceOf'] {
 async function peers(stage: Stage): Promise<(Contender | Absent)[]> {
   const { image, dockerHost, folder } = stage
   const urlOf = async (round: number) => (await stage.repository(`peer-${round}`)).url
-  return [
+  const all = [
     cloneAndRun({ program: 'docker', image, dockerHost, folder, urlOf }),
     await podmanRun({ image, dockerHost, folder, urlOf }),
     await gitlabCiLocal({ image, dockerHost, folder, url: async () => await urlOf(0) }),
     await testcontainers(image, dockerHost),
   ]
+  const tried: (Contender | Absent)[] = []
+  for (const peer of all) tried.push(await tryOut(peer))
+  return tried
 }
 
 function targetsOfStart(report: ReturnType<typeof summarize>): Target[] {

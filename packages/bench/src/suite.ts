@@ -35,7 +35,7 @@ export interface Stage {
 
 export interface Plan {
   readonly rounds: Rounds
-  /** All benchmarks run one after another, so each leaves out what takes long and tells little more. */
+  /** As among all of them: each leaves out what takes long and tells little more. */
   readonly brief: boolean
   /** Over how many tasks the worker's memory has to stay flat. */
   readonly tasks: number
@@ -52,8 +52,8 @@ export interface Found {
 export interface Suite {
   readonly name: string
   readonly about: string
-  /** When it runs alone, and when all do. */
   readonly alone: Rounds
-  readonly together: Rounds
+  /** When all of them run, one after another; null for one that takes too long to be among them. */
+  readonly together: Rounds | null
   readonly run: (stage: Stage, plan: Plan) => Promise<Found>
 }

@@ -1,4 +1,5 @@
 import { type Absent, type Contender, LIMITS, SCRIPT, stopwatch } from './contender.js'
+import { LABELS } from './left-over.js'
 
 /** The peer from npm that starts a container for a program; it has no repository in it. */
 export async function testcontainers(image: string, dockerHost: string): Promise<Contender | Absent> {
@@ -17,6 +18,7 @@ export async function testcontainers(image: string, dockerHost: string): Promise
         const container = await new GenericContainer(image)
           .withCommand(['/bin/sh', '-c', `cd /tmp && ${SCRIPT}`])
           .withNetworkMode('none')
+          .withLabels(LABELS)
           .withResourcesQuota({ cpu: LIMITS.cpu, memory: LIMITS.memoryBytes / 2 ** 30 })
           .withLogConsumer(stream => void stream.once('data', () => (firstByteMs = elapsed())))
           .withWaitStrategy(Wait.forOneShotStartup())

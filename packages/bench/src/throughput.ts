@@ -7,7 +7,6 @@ import type { Found, Plan, Stage, Station } from './suite.js'
 import { align, milliseconds, times } from './table.js'
 
 const CONCURRENCIES = [1, 2, 4, 8, 16]
-const IN_BRIEF = [1, 4, 16]
 
 /** Tasks, or containers, a second in one round. */
 interface Sample {
@@ -17,13 +16,12 @@ interface Sample {
 }
 
 /** How many tasks end in a second, beside a loop of bare containers with as many at once. */
-export async function benchThroughput(stage: Stage, { rounds, brief }: Plan): Promise<Found> {
-  const concurrencies = brief ? IN_BRIEF : CONCURRENCIES
+export async function benchThroughput(stage: Stage, { rounds }: Plan): Promise<Found> {
   const found: { concurrency: number; samples: Sample[] }[] = []
-  for (const concurrency of concurrencies) {
+  for (const concurrency of CONCURRENCIES) {
     const station = await stage.start({ AGIRUNNER_CONCURRENCY: String(concurrency) })
     const count = 8 + 3 * concurrency
-    const share = { most: rounds.most, seconds: rounds.seconds / concurrencies.length }
+    const share = { most: rounds.most, seconds: rounds.seconds / CONCURRENCIES.length }
     const samples: Sample[] = []
     for (const round of roundsOf(share)) {
       // The round that warms up needs no more than to fill every place once.
