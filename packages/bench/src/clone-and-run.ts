@@ -17,7 +17,8 @@ export interface CloneAndRunOptions {
 }
 
 /** The peer: what a person does by hand, with the real git and docker or podman programs. */
-export function cloneAndRun({ program, image, dockerHost, urlOf, folder }: CloneAndRunOptions): Contender {
+export function cloneAndRun(options: CloneAndRunOptions): Contender {
+  const { program, dockerHost, urlOf, folder } = options
   return {
     name: `git clone + ${program} run`,
     prepare: async round => void (await urlOf(round)),
@@ -26,7 +27,7 @@ export function cloneAndRun({ program, image, dockerHost, urlOf, folder }: Clone
       const elapsed = stopwatch()
       const clone = await mkdtemp(join(folder, 'clone-'))
       await git(['clone', '--quiet', '--depth', '1', url, clone])
-      const firstByteMs = await runAndRead(program, runArguments(clone, image), dockerHost, elapsed)
+      const firstByteMs = await runAndRead(program, runArguments(options, clone), dockerHost, elapsed)
       const resultMs = elapsed()
       await rm(clone, { recursive: true, force: true })
       return { firstByteMs, resultMs }
@@ -34,8 +35,10 @@ export function cloneAndRun({ program, image, dockerHost, urlOf, folder }: Clone
   }
 }
 
-function runArguments(clone: string, image: string): string[] {
+function runArguments({ program, image }: CloneAndRunOptions, clone: string): string[] {
   const limits = `--cpus=${LIMITS.cpu} --memory=${LIMITS.memoryBytes} --memory-swap=${LIMITS.memoryBytes} --pids-limit=${LIMITS.pids}`
+  // Podman asks for more open files than a machine may allow; the engine's service has its own limit.
+  const own = program === 'podman' ? ['--ulimit=host'] : []
   const place = [`--volume=${clone}:/workspace/repo`, '--workdir=/workspace/repo']
   return [
     'run',
@@ -43,6 +46,7 @@ function runArguments(clone: string, image: string): string[] {
     '--init',
     '--network=none',
     ...LABEL_ARGUMENTS,
+    ...own,
     ...limits.split(' '),
     ...place,
     image,
