@@ -1,7 +1,7 @@
 import { once } from 'node:events'
 import type Docker from 'dockerode'
-import { type Contender, LIMITS, SCRIPT, stopwatch } from './contender.js'
-import { LABELS } from './left-over.js'
+import { containerSpec } from './container-spec.js'
+import { type Contender, SCRIPT, stopwatch } from './contender.js'
 
 /**
  * The floor of any container: create, attach, start, wait, remove, with nothing in it and nothing around it, and with
@@ -53,23 +53,5 @@ export async function runUnheard(docker: Docker, image: string): Promise<void> {
 }
 
 function spec(image: string): Docker.ContainerCreateOptions {
-  return {
-    Image: image,
-    Labels: LABELS,
-    Cmd: ['/bin/sh', '-c', SCRIPT],
-    WorkingDir: '/tmp',
-    AttachStdout: true,
-    AttachStderr: true,
-    // Spares the engine the set-up of a network sandbox: with Docker 20.10 the first byte came after 110 ms, not 220.
-    NetworkDisabled: true,
-    HostConfig: {
-      Init: true,
-      NetworkMode: 'none',
-      LogConfig: { Type: 'none', Config: {} },
-      NanoCpus: LIMITS.cpu * 1e9,
-      Memory: LIMITS.memoryBytes,
-      MemorySwap: LIMITS.memoryBytes,
-      PidsLimit: LIMITS.pids,
-    },
-  }
+  return { ...containerSpec(image, SCRIPT), WorkingDir: '/tmp' }
 }

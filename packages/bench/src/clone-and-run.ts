@@ -37,8 +37,8 @@ export function cloneAndRun(options: CloneAndRunOptions): Contender {
 
 function runArguments({ program, image }: CloneAndRunOptions, clone: string): string[] {
   const limits = `--cpus=${LIMITS.cpu} --memory=${LIMITS.memoryBytes} --memory-swap=${LIMITS.memoryBytes} --pids-limit=${LIMITS.pids}`
-  // Podman asks for more open files than a machine may allow; the engine's service has its own limit.
-  const own = program === 'podman' ? ['--ulimit=host'] : []
+  // Podman raises these above what a machine may allow, and then runs nothing; the engine's service has limits of its own.
+  const own = program === 'podman' ? ['--ulimit=nofile=1024:1024', '--ulimit=nproc=1024:1024'] : []
   const place = [`--volume=${clone}:/workspace/repo`, '--workdir=/workspace/repo']
   return [
     'run',

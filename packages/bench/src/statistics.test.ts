@@ -1,9 +1,11 @@
 import { describe, expect, it } from '@jest/globals'
+import { tryOut } from './contender.js'
 import { measure } from './measure.js'
 import { roundsOf } from './rounds.js'
 import { quantile, slope, summarize } from './statistics.js'
 import { renderTable } from './table.js'
 import { isMet, renderTargets } from './target.js'
+import { mostSeconds } from './together.js'
 
 const sample = (firstByteMs: number, resultMs = firstByteMs * 2) => ({ firstByteMs, resultMs })
 
@@ -132,5 +134,33 @@ describe('measure', () => {
     })
     expect(order).toEqual(['a0', 'b0', 'b1', 'a1', 'a2', 'b2'])
     expect(samples).toEqual({ a: [sample(1), sample(2)], b: [sample(1), sample(2)] })
+  })
+})
+
+describe('mostSeconds', () => {
+  it('gives a suite what the others leave, up to twice its share and a start', () => {
+    expect(mostSeconds({ seconds: 60, left: 570, later: 460 })).toBe(110)
+    expect(mostSeconds({ seconds: 60, left: 570, later: 0 })).toBe(140)
+  })
+
+  it('leaves it its share when others overran theirs', () => {
+    expect(mostSeconds({ seconds: 60, left: 100, later: 90 })).toBe(60)
+  })
+})
+
+describe('tryOut', () => {
+  const peer = { name: 'peer', prepare: async () => undefined }
+
+  it('gives back a peer that runs here', async () => {
+    const works = { ...peer, run: async () => sample(1) }
+    expect(await tryOut(works)).toBe(works)
+  })
+
+  it('names the reason of one that does not', async () => {
+    const broken = { ...peer, run: () => Promise.reject(new Error('no such image')) }
+    expect(await tryOut(broken)).toEqual({
+      name: 'peer',
+      reason: 'it failed when it was tried: Error: no such image',
+    })
   })
 })

@@ -20,7 +20,7 @@ export async function benchThroughput(stage: Stage, { rounds }: Plan): Promise<F
   const found: { concurrency: number; samples: Sample[] }[] = []
   for (const concurrency of CONCURRENCIES) {
     const station = await stage.start({ AGIRUNNER_CONCURRENCY: String(concurrency) })
-    const count = 8 + 3 * concurrency
+    const count = 4 + 2 * concurrency
     const share = { most: rounds.most, seconds: rounds.seconds / CONCURRENCIES.length }
     const samples: Sample[] = []
     for (const round of roundsOf(share)) {

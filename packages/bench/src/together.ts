@@ -32,8 +32,10 @@ export async function runTogether({ suites, args, onSuite }: TogetherOptions): P
   const found: Record<string, Found> = {}
   const notMeasured: Record<string, string> = {}
   let facts: { machine: Machine; strategy: string } | undefined
-  for (const suite of suites) {
-    const outcome = await runPart(suite, args, TOGETHER_SECONDS - elapsed() / 1000)
+  for (const [index, suite] of suites.entries()) {
+    const later = suites.slice(index + 1).reduce((sum, { together }) => sum + (together?.seconds ?? 0), 0)
+    const left = TOGETHER_SECONDS - elapsed() / 1000
+    const outcome = await runPart(suite, args, { left, later })
     onSuite(suite.name, outcome)
     if ('reason' in outcome) {
       notMeasured[suite.name] = outcome.reason
@@ -47,17 +49,35 @@ export async function runTogether({ suites, args, onSuite }: TogetherOptions): P
   return { ...facts, suites: found, notMeasured }
 }
 
-async function runPart({ name, together }: Suite, args: readonly string[], left: number): Promise<Outcome> {
+/** In seconds: what is left of the time of all suites, and what of that the suites to come have a right to. */
+interface Time {
+  readonly left: number
+  readonly later: number
+}
+
+/**
+ * How long a suite with a share of `seconds` may take. On a busy machine it needs more, because it takes one round at
+ * least, however long that is; it gets that of what the others leave.
+ */
+export function mostSeconds({ seconds, left, later }: Time & { readonly seconds: number }): number {
+  return Math.max(seconds, Math.min(2 * seconds + 20, left - later))
+}
+
+async function runPart(
+  { name, together }: Suite,
+  args: readonly string[],
+  { left, later }: Time,
+): Promise<Outcome> {
   const { seconds } = together ?? { seconds: 0 }
   const alone = `\`pnpm bench ${name}\` runs it alone`
   if (left < seconds) return { reason: `it would not end within the ten minutes; ${alone}` }
   const folder = await mkdtemp(join(tmpdir(), 'bench-'))
   const file = join(folder, 'part.json')
   try {
-    // Twice its share is for a machine that others use too; past that it is at the cost of the suites to come.
-    const most = Math.min(2 * seconds + 20, left)
+    const most = mostSeconds({ seconds, left, later })
     const ended = await runProcess([name, '--brief', '--json', file, ...args], most * 1000)
-    if (ended === 'cut') return { reason: `cut after ${Math.round(most)} s, its share of the time; ${alone}` }
+    if (ended === 'cut')
+      return { reason: `cut after ${Math.round(most)} s, the most that the others leave it; ${alone}` }
     return { report: JSON.parse(await readFile(file, 'utf8')) as Report }
   } catch (error) {
     return { reason: `its process ended without figures: ${String(error)}` }
