@@ -78,7 +78,7 @@ export const SUITES: readonly Suite[] = [
     name: 'capture',
     about: 'reading a change, by its size and that of the repository',
     alone: rounds(5),
-    together: rounds(1, 30),
+    together: rounds(1, 45),
     run: benchCaptures,
   },
   {
