@@ -4,22 +4,43 @@
  */
 
 /**
- * Registers a task under its taskId.
- * KEYS record, events, expiring · ARGV hash, task JSON, createdAt, queued event JSON, taskId, when its waiting ends in
- * Unix milliseconds (empty: never)
- * @returns `created`, `same` or `conflict`
+ * Registers tasks under their taskIds, many in one call: a call each takes the producer and Redis several times as long.
+ * KEYS expiring, then for each task record, events · ARGV createdAt, then for each task hash, task JSON, queued event
+ * JSON, taskId, when its waiting ends in Unix milliseconds (empty: never)
+ * @returns for each task `created`, `same` or `conflict`
  */
 export const ENQUEUE = `
-local known = redis.call('HGET', KEYS[1], 'hash')
-if known then
-  if known == ARGV[1] then return 'same' end
-  return 'conflict'
+local verdicts = {}
+for i = 1, (#KEYS - 1) / 2 do
+  local record, events, arg = KEYS[2 * i], KEYS[2 * i + 1], 5 * i - 3
+  local known = redis.call('HGET', record, 'hash')
+  if not known then
+    redis.call('HSET', record, 'hash', ARGV[arg], 'task', ARGV[arg + 1], 'createdAt', ARGV[1], 'state', 'queued')
+    local seq = redis.call('HINCRBY', record, 'eventSeq', 1)
+    redis.call('XADD', events, seq .. '-0', 'e', ARGV[arg + 2])
+    if ARGV[arg + 4] ~= '' then redis.call('ZADD', KEYS[1], ARGV[arg + 4], ARGV[arg + 3]) end
+    verdicts[i] = 'created'
+  elseif known == ARGV[arg] then
+    verdicts[i] = 'same'
+  else
+    verdicts[i] = 'conflict'
+  end
 end
-redis.call('HSET', KEYS[1], 'hash', ARGV[1], 'task', ARGV[2], 'createdAt', ARGV[3], 'state', 'queued')
-local seq = redis.call('HINCRBY', KEYS[1], 'eventSeq', 1)
-redis.call('XADD', KEYS[2], seq .. '-0', 'e', ARGV[4])
-if ARGV[6] ~= '' then redis.call('ZADD', KEYS[3], ARGV[6], ARGV[5]) end
-return 'created'
+return verdicts
+`
+
+/**
+ * Finds the taskIds that are taken by a task with other content.
+ * KEYS the records · ARGV the hashes
+ * @returns the places of these tasks, from 1
+ */
+export const FIND_CONFLICTS = `
+local taken = {}
+for i = 1, #KEYS do
+  local known = redis.call('HGET', KEYS[i], 'hash')
+  if known and known ~= ARGV[i] then table.insert(taken, i) end
+end
+return taken
 `
 
 /**

@@ -7,7 +7,7 @@ import {
   type TaskJobData,
 } from '@agirunner/contracts'
 import { type BulkJobOptions, Queue } from 'bullmq'
-import type { Connection, RuntimePipeline, RuntimeRedis } from './connection.js'
+import type { Connection, RuntimeRedis } from './connection.js'
 import { TaskConflictError } from './errors.js'
 import type { PreparedTask } from './prepare.js'
 
@@ -17,12 +17,19 @@ export interface Enqueued {
   readonly status: 'created' | 'same'
 }
 
-/** One pipeline holds at most this many tasks and bytes, so that neither side buffers a flood. */
+/** One call holds at most this many tasks and bytes, so that neither side buffers a flood. */
 const CHUNK_TASKS = 250
 const CHUNK_BYTES = 4 * 1024 * 1024
 
 type TaskQueue = Queue<TaskJobData>
 type Verdict = 'created' | 'same' | 'conflict'
+
+/** Tasks whose records are there, and what became of each. */
+interface Registered {
+  readonly chunk: readonly PreparedTask[]
+  readonly verdicts: readonly Verdict[]
+  readonly now: Date
+}
 
 /** Puts tasks into the queue: the record first, then the BullMQ job. */
 export class Enqueuer {
@@ -45,10 +52,30 @@ export class Enqueuer {
   async send(tasks: readonly PreparedTask[]): Promise<Enqueued[]> {
     return this.#connection.use(async redis => {
       if (tasks.length > 1) await this.#refuseConflicts(redis, tasks)
-      const sent: Enqueued[] = []
-      for (const chunk of chunksOf(tasks)) sent.push(...(await this.#sendChunk(redis, chunk)))
-      return sent
+      return await this.#sendInTurn(redis, [...chunksOf(tasks)])
     })
+  }
+
+  /**
+   * The records of the next chunk go ahead of the jobs of this one, so that the next jobs are made while Redis adds
+   * these. No more than two chunks are on their way.
+   */
+  async #sendInTurn(redis: RuntimeRedis, chunks: readonly (readonly PreparedTask[])[]): Promise<Enqueued[]> {
+    const sent: Enqueued[] = []
+    let registered = await this.#register(redis, chunks[0] ?? [])
+    let before = Promise.resolve()
+    for (let next = 1; next <= chunks.length; next += 1) {
+      const registering = this.#register(redis, chunks[next] ?? [])
+      const adding = this.#addJobs(redis, registered)
+      // When another part fails first, nobody waits for this one any more.
+      adding.catch(() => undefined)
+      const { chunk, verdicts } = registered
+      ;[registered] = await Promise.all([registering, before])
+      before = adding
+      sent.push(...chunk.map(({ task }, i) => ({ taskId: task.taskId, status: statusOf(verdicts[i]) })))
+    }
+    await before
+    return sent
   }
 
   /** Makes a job that waits for its time run now, so that a worker can end the canceled task. */
@@ -72,52 +99,40 @@ export class Enqueuer {
   async #refuseConflicts(redis: RuntimeRedis, tasks: readonly PreparedTask[]): Promise<void> {
     const taken: string[] = []
     for (const chunk of chunksOf(tasks)) {
-      const pipeline = redis.pipeline()
-      for (const { task } of chunk) pipeline.hget(this.#names.record(task.taskId), 'hash')
-      const hashes = await replies<string | null>(pipeline)
-      taken.push(
-        ...chunk.filter(({ hash }, i) => (hashes[i] ?? hash) !== hash).map(({ task }) => task.taskId),
-      )
+      const records = chunk.map(({ task }) => this.#names.record(task.taskId))
+      const hashes = chunk.map(({ hash }) => hash)
+      const places = await redis.agirunnerFindConflicts(records.length, ...records, ...hashes)
+      taken.push(...places.flatMap(place => chunk[place - 1]?.task.taskId ?? []))
     }
     if (taken.length > 0) throw new TaskConflictError(taken)
   }
 
-  async #sendChunk(redis: RuntimeRedis, chunk: readonly PreparedTask[]): Promise<Enqueued[]> {
+  async #register(redis: RuntimeRedis, chunk: readonly PreparedTask[]): Promise<Registered> {
     const now = new Date()
-    const pipeline = redis.pipeline() as RuntimePipeline
-    for (const { task, hash, json } of chunk) {
-      const at = now.toISOString()
-      const { record, events, expiring } = this.#names
+    if (chunk.length === 0) return { chunk, verdicts: [], now }
+    const { record, events, expiring } = this.#names
+    const at = now.toISOString()
+    const keys = [expiring, ...chunk.flatMap(({ task: { taskId } }) => [record(taskId), events(taskId)])]
+    const args = chunk.flatMap(({ task, hash, json }) => {
       const event = JSON.stringify(queuedEvent(task.taskId, at))
-      const keys = [record(task.taskId), events(task.taskId), expiring]
-      pipeline.agirunnerEnqueue(...keys, hash, json, at, event, task.taskId, endOfWaiting(task, now))
-    }
-    const verdicts = await replies<Verdict>(pipeline)
-    await this.#addJobs(redis, chunk, verdicts, now)
-    const conflicts = chunk.filter((_, i) => verdicts[i] === 'conflict').map(({ task }) => task.taskId)
-    if (conflicts.length > 0) throw new TaskConflictError(conflicts)
-    return chunk.map(({ task }, i) => ({
-      taskId: task.taskId,
-      status: verdicts[i] === 'created' ? 'created' : 'same',
-    }))
+      return [hash, json, event, task.taskId, endOfWaiting(task, now)]
+    })
+    return { chunk, verdicts: await redis.agirunnerEnqueue(keys.length, ...keys, at, ...args), now }
   }
 
-  /** Adds the jobs of new tasks, and of those whose earlier producer died between the record and the job. */
-  async #addJobs(
-    redis: RuntimeRedis,
-    chunk: readonly PreparedTask[],
-    verdicts: readonly Verdict[],
-    now: Date,
-  ): Promise<void> {
-    const created = chunk.filter((_, i) => verdicts[i] === 'created')
-    const known = chunk.filter((_, i) => verdicts[i] === 'same')
-    const jobs = created.map(task => jobOf(task, now.toISOString(), now))
-    for (const { task, createdAt } of await this.#withoutJob(redis, known)) {
+  /**
+   * Adds the jobs of new tasks, and of those whose earlier producer died between the record and the job.
+   *
+   * @throws TaskConflictError once the others are added
+   */
+  async #addJobs(redis: RuntimeRedis, { chunk, verdicts, now }: Registered): Promise<void> {
+    const of = (verdict: Verdict) => chunk.filter((_, i) => verdicts[i] === verdict)
+    const jobs = of('created').map(task => jobOf(task, now.toISOString(), now))
+    for (const { task, createdAt } of await this.#withoutJob(redis, of('same')))
       jobs.push(jobOf(task, createdAt, now))
-    }
-    if (jobs.length === 0) return
-    const queue = await this.#open()
-    await queue.addBulk(jobs)
+    if (jobs.length > 0) await (await this.#open()).addBulk(jobs)
+    const conflicts = of('conflict').map(({ task }) => task.taskId)
+    if (conflicts.length > 0) throw new TaskConflictError(conflicts)
   }
 
   async #withoutJob(
@@ -193,6 +208,9 @@ export async function replies<T>(pipeline: {
     return value as T
   })
 }
+
+const statusOf = (verdict: Verdict | undefined): Enqueued['status'] =>
+  verdict === 'created' ? 'created' : 'same'
 
 function jobOf(
   { task, sent }: PreparedTask,
