@@ -1,8 +1,9 @@
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { open } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals'
-import { MOUNT, makeFifo, mount, unmount } from './libc.js'
+import { allocate, MOUNT, makeFifo, mount, nextData, unmount } from './libc.js'
 
 let folder: string
 beforeEach(() => {
@@ -46,6 +47,23 @@ describe('calls of the C library', () => {
     await expect(unmount(folder)).rejects.toMatchObject({ code: 'EBUSY' })
     await unmount(folder, { detach: true })
     expect(readdirSync(folder)).toEqual([])
+  })
+
+  it('find what was written in a sparse file', async () => {
+    const file = await open(join(folder, 'sparse'), 'w+')
+    try {
+      await file.truncate(2 ** 30)
+      await file.write('x', 2 ** 29)
+      const data = await nextData(file.fd, 0)
+      expect(data?.from).toBeLessThanOrEqual(2 ** 29)
+      expect(data?.to).toBeGreaterThan(2 ** 29)
+      expect(await nextData(file.fd, data?.to ?? 0)).toBeNull()
+      await expect(nextData(-1, 0)).rejects.toMatchObject({ code: 'EBADF' })
+      await allocate(file.fd, 2 ** 20)
+      expect((await file.stat()).blocks * 512).toBeGreaterThanOrEqual(2 ** 20)
+    } finally {
+      await file.close()
+    }
   })
 
   it('make a FIFO once', async () => {

@@ -12,6 +12,9 @@ export const MOUNT = {
   shared: 2 ** 20,
 } as const
 const DETACH = 2
+/** As in `<unistd.h>`. */
+const SEEK_DATA = 3
+const SEEK_HOLE = 4
 
 type Argument = string | number | Buffer | null
 
@@ -27,6 +30,7 @@ interface Libc {
   readonly fallocate: Call
   readonly ioctl: Call
   readonly ioctlNumber: Call
+  readonly lseek: Call
   errno(): number
 }
 
@@ -52,6 +56,7 @@ async function libc(): Promise<Libc> {
       ioctlNumber: library.func(
         'int ioctl(int fd, unsigned long request, intptr_t number)',
       ) as unknown as Call,
+      lseek: library.func('int64_t lseek(int fd, int64_t offset, int whence)') as unknown as Call,
       errno: () => koffi.errno(),
     }
   })
@@ -101,6 +106,21 @@ export async function ioctl(fd: number, request: number, data: Buffer | number):
   return await inThread(call, [fd, request, data], `ioctl 0x${request.toString(16)}`)
 }
 
+/**
+ * Where the next bytes lie of an open file that is sparse, from a place on. What the file system does not know to be a hole
+ * counts as bytes.
+ *
+ * @returns null when only a hole follows
+ */
+export async function nextData(fd: number, place: number): Promise<{ from: number; to: number } | null> {
+  const { lseek, errno } = await libc()
+  const from = Number(lseek(fd, place, SEEK_DATA))
+  if (from >= 0) return { from, to: Number(lseek(fd, from, SEEK_HOLE)) }
+  const error = failure('look for data', errno())
+  if (error.code === 'ENXIO') return null
+  throw error
+}
+
 async function inThread(call: Call, args: Argument[], doing: string): Promise<number> {
   const { errno } = await libc()
   return await new Promise((resolve, reject) => {
@@ -118,7 +138,7 @@ export async function makeFifo(path: string, mode: number): Promise<void> {
   if (mkfifo(path, mode) !== 0) throw failure(`mkfifo ${path}`, errno())
 }
 
-function failure(doing: string, errno: number): Error {
+function failure(doing: string, errno: number): NodeJS.ErrnoException {
   const code = getSystemErrorName(-errno)
   return Object.assign(new Error(`${doing}: ${code}`), { code })
 }

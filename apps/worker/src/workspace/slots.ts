@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { chownSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Owner } from '../engine/labels.js'
 import { processStart } from '../support/identity.js'
@@ -128,6 +129,22 @@ export function readOwner(root: string): SlotOwner | null {
 export async function removeSlot({ root, disk, memory }: Slot): Promise<void> {
   if (memory !== null) await unmountMemory(memory)
   await disk?.release()
+  await removeRoot(root, disk !== null)
+}
+
+/**
+ * What a task wrote may need a program to remove it. Where that was on its disk, only the worker's own folders are left, and
+ * a program's start takes longer than they do.
+ */
+async function removeRoot(root: string, isOwn: boolean): Promise<void> {
+  if (
+    isOwn &&
+    (await rm(root, { recursive: true, force: true }).then(
+      () => true,
+      () => false,
+    ))
+  )
+    return
   await removeTree(root)
 }
 

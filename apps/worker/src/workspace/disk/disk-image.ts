@@ -4,6 +4,7 @@ import { allocate, MOUNT, mount, unmount } from '../../support/libc.js'
 import { sleep } from '../../support/lifecycle.js'
 import { runProgram } from '../../support/program.js'
 import { withLoop } from './loop.js'
+import { format } from './template.js'
 
 const BLOCK = 4096
 /** As mkfs.ext4 has it: a tree of small files runs out of both at about the same time. */
@@ -14,10 +15,8 @@ const INODE_BYTES = 256
 const FIXED_BYTES = 3 * 2 ** 20
 const PER_BYTE = 0.01
 
-/** No journal, because nothing of it outlives a crash; nothing reserved, because no root shares it. */
-const MKFS = ['-q', '-F', '-m', '0', '-b', String(BLOCK), '-I', String(INODE_BYTES)]
-const FEATURES = ['-O', '^has_journal,^resize_inode', '-E', 'lazy_itable_init=1,nodiscard']
 const OPTIONS = { type: 'ext4', flags: MOUNT.noSuid | MOUNT.noDev | MOUNT.noAtime, data: 'noinit_itable' }
+const PROGRAM_OPTIONS = 'loop,nosuid,nodev,noatime,noinit_itable'
 const UNMOUNT_TRIES = 20
 const UNMOUNT_MS = 50
 
@@ -30,9 +29,10 @@ const UNMOUNT_MS = 50
 export async function makeDiskImage(file: string, bytes: number): Promise<void> {
   const inodes = Math.max(MIN_INODES, Math.ceil(bytes / BYTES_PER_INODE))
   const size = Math.ceil(bytes * (1 + PER_BYTE) + inodes * INODE_BYTES + FIXED_BYTES)
+  const whole = Math.ceil(size / BLOCK) * BLOCK
   try {
-    await allocateFile(file, Math.ceil(size / BLOCK) * BLOCK)
-    await runProgram('mkfs.ext4', [...MKFS, ...FEATURES, '-N', String(inodes), file])
+    await allocateFile(file, whole)
+    await format(file, { bytes: whole, blockBytes: BLOCK, inodes })
   } catch (error) {
     await rm(file, { force: true })
     throw error
@@ -52,7 +52,10 @@ async function allocateFile(file: string, bytes: number): Promise<void> {
 export async function mountDisk(file: string, point: string): Promise<void> {
   await mkdir(point, { mode: 0o755 })
   try {
-    await withLoop(file, device => mount(device, point, OPTIONS))
+    // The program knows older kernels too, and says in words what is wrong.
+    await withLoop(file, device => mount(device, point, OPTIONS)).catch(() =>
+      runProgram('mount', ['-t', 'ext4', '-o', PROGRAM_OPTIONS, file, point]),
+    )
     await rm(join(point, 'lost+found'), { recursive: true, force: true })
   } catch (error) {
     await unmountDisk(point).catch(() => undefined)

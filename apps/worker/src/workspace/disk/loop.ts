@@ -3,14 +3,12 @@ import { ioctl } from '../../support/libc.js'
 
 /** Of `<linux/loop.h>`. */
 const LOOP_CTL_GET_FREE = 0x4c82
-const LOOP_SET_FD = 0x4c00
-const LOOP_CLR_FD = 0x4c01
-const LOOP_SET_STATUS64 = 0x4c04
+const LOOP_CONFIGURE = 0x4c0a
 const LO_FLAGS_AUTOCLEAR = 4
-/** `struct loop_info64`, with its flags and its name. */
-const INFO_BYTES = 232
-const FLAGS_AT = 52
-const NAME_AT = 56
+/** `struct loop_config`: the file's descriptor, its block size, and a `struct loop_info64` with its flags and its name. */
+const CONFIG_BYTES = 304
+const FLAGS_AT = 8 + 52
+const NAME_AT = 8 + 56
 const NAME_BYTES = 63
 /** Another process may take a device that is free between the two calls. */
 const TRIES = 20
@@ -18,7 +16,7 @@ const TRIES = 20
 /**
  * Makes a file a block device for as long as `use` runs and what it mounts is mounted.
  *
- * @throws Error with the errno's name as its `code`
+ * @throws Error with the errno's name as its `code`, such as `EINVAL` from a kernel before Linux 5.8
  */
 export async function withLoop(file: string, use: (device: string) => Promise<void>): Promise<void> {
   const control = await open('/dev/loop-control', 'r+')
@@ -49,11 +47,8 @@ async function attach(
     const path = `/dev/loop${await ioctl(control.fd, LOOP_CTL_GET_FREE, 0)}`
     const handle = await open(path, 'r+')
     try {
-      await ioctl(handle.fd, LOOP_SET_FD, image.fd)
-      await ioctl(handle.fd, LOOP_SET_STATUS64, infoOf(file)).catch(async error => {
-        await ioctl(handle.fd, LOOP_CLR_FD, 0)
-        throw error
-      })
+      // All at once: to set the flags apart makes the kernel wait for another grace period, some ten milliseconds.
+      await ioctl(handle.fd, LOOP_CONFIGURE, configOf(image.fd, file))
       return { path, handle }
     } catch (error) {
       await handle.close()
@@ -62,10 +57,11 @@ async function attach(
   }
 }
 
-function infoOf(file: string): Buffer {
-  const info = Buffer.alloc(INFO_BYTES)
-  info.writeUInt32LE(LO_FLAGS_AUTOCLEAR, FLAGS_AT)
+function configOf(fd: number, file: string): Buffer {
+  const config = Buffer.alloc(CONFIG_BYTES)
+  config.writeUInt32LE(fd, 0)
+  config.writeUInt32LE(LO_FLAGS_AUTOCLEAR, FLAGS_AT)
   // For people: it is what `losetup` shows.
-  Buffer.from(file).subarray(0, NAME_BYTES).copy(info, NAME_AT)
-  return info
+  Buffer.from(file).subarray(0, NAME_BYTES).copy(config, NAME_AT)
+  return config
 }
