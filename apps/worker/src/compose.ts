@@ -40,6 +40,7 @@ import { TaskRecords } from './intake/records.js'
 import { openObserving } from './observe/observing.js'
 import { queueDepth } from './observe/queue-depth.js'
 import { cancelWaiting, expireWaiting } from './report/waiting.js'
+import { Backlog } from './support/backlog.js'
 import { hostId, newWorkerId } from './support/identity.js'
 import { ReleaseStack, sleep } from './support/lifecycle.js'
 import { boundByMachine } from './support/limit-policy.js'
@@ -198,6 +199,7 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
   })
   const reap = async () => observer.reaped(await reaper.reap())
   const drained = new AbortController()
+  const owed = new Backlog(config.concurrency)
   const adopter: Adopter = new Adopter({
     consume: () => consumeOptions,
     engine,
@@ -236,6 +238,7 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
         kept: slot => reaper.takeOver(slot),
         maxMs: config.maxKeepMs,
       }),
+      owed,
       leaked: (what, error) => {
         observer.leaked()
         log.warn('cleanup failed, the reaper will try again', { what, reason: messageOf(error) })
@@ -327,6 +330,7 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
       const late = setTimeout(() => drained.abort(), config.drainMs)
       await consumer.close()
       await adopter.settled()
+      await owed.settled()
       await unparked
       clearTimeout(late)
       await release.all()

@@ -8,7 +8,7 @@ import {
 import { AttemptState, type EmitEvent } from './attempt-state.js'
 import { accept, isNewer, parseJob } from './intake/accept.js'
 import type { AcceptedTask } from './intake/accepted-task.js'
-import type { Cancellations } from './intake/cancellations.js'
+import { type Cancellations, canceledFailure } from './intake/cancellations.js'
 import { holdLease } from './intake/lease.js'
 import { holdToLimits } from './intake/limits.js'
 import type { TaskRecord, TaskRecords } from './intake/records.js'
@@ -65,7 +65,14 @@ export async function consume(jobId: string, data: TaskJobData, options: Consume
     await options.adopted(jobId)
     if (options.drained.aborted) return { type: 'requeue' }
     const startedAt = new Date().toISOString()
-    const begun = await options.records.begin(jobId, options.worker.id, startedAt)
+    // Before the answer that tells whether it is canceled already: none can come between the two.
+    const abort = new AbortController()
+    const unwatch = options.cancellations.listen(jobId, failure => abort.abort(failure))
+    const begun = await options.records.begin(jobId, options.worker.id, startedAt).catch(error => {
+      unwatch()
+      throw error
+    })
+    if (begun.state !== 'started') unwatch()
     if (begun.state === 'finished') return { type: 'elsewhere' }
     if (begun.state === 'leased') {
       // The worker that holds it may be dead or only slow: its lease tells, and it gives up before the lease ends.
@@ -78,7 +85,8 @@ export async function consume(jobId: string, data: TaskJobData, options: Consume
       if (!waited) return { type: 'requeue' }
       continue
     }
-    const settled = await attempt(jobId, data, { ...begun, startedAt }, options)
+    if (begun.cancelReason !== null) abort.abort(canceledFailure(begun.cancelReason))
+    const settled = await new Attempt(jobId, data, { ...begun, startedAt }, options, { abort, unwatch }).run()
     if (settled.type !== 'retry') return settled
     const rested = await rest(jobId, settled.delayMs, options)
     if (rested !== null) return rested
@@ -105,6 +113,14 @@ interface Begun {
   readonly fence: number
   readonly attempt: number
   readonly startedAt: string
+  /** As it was when the attempt began; not there of one that another worker began. */
+  readonly record?: TaskRecord
+}
+
+/** What aborts an attempt, and how to hear of no more cancels. */
+interface Cancelable {
+  readonly abort: AbortController
+  readonly unwatch: () => void
 }
 
 /** An attempt that another worker, which died, has begun, and whose lease is this worker's now. */
@@ -119,17 +135,9 @@ export interface AdoptedAttempt extends BegunContainer {
  */
 export async function resumeAttempt(adopted: AdoptedAttempt, options: ConsumeOptions): Promise<void> {
   const { taskId } = adopted.claim
-  await new Attempt(taskId, adopted.data, adopted.accepted, options, adopted).run()
-}
-
-async function attempt(
-  taskId: string,
-  data: TaskJobData,
-  begun: Begun,
-  options: ConsumeOptions,
-): Promise<Settled> {
-  const one = new Attempt(taskId, data, begun, options)
-  return await one.run()
+  const abort = new AbortController()
+  const unwatch = await options.cancellations.watch(taskId, failure => abort.abort(failure))
+  await new Attempt(taskId, adopted.data, adopted.accepted, options, { abort, unwatch }, adopted).run()
 }
 
 /** One fenced attempt, from the lease to the settled outcome. */
@@ -141,7 +149,8 @@ class Attempt {
   readonly #events: EventWriter
   readonly #observed: ObservedAttempt
   readonly #state: AttemptState
-  readonly #abort = new AbortController()
+  readonly #abort: AbortController
+  readonly #unwatch: () => void
   readonly #adopted: AdoptedAttempt | null
   #task: Task | null = null
   /** Until the task is accepted, it knows no secrets but by their looks. */
@@ -152,8 +161,11 @@ class Attempt {
     data: TaskJobData,
     begun: Begun,
     options: ConsumeOptions,
+    { abort, unwatch }: Cancelable,
     adopted: AdoptedAttempt | null = null,
   ) {
+    this.#abort = abort
+    this.#unwatch = unwatch
     this.#taskId = taskId
     this.#data = data
     this.#begun = begun
@@ -174,21 +186,17 @@ class Attempt {
   }
 
   async run(): Promise<Settled> {
-    const { records, cancellations, drained } = this.#options
+    const { records, drained } = this.#options
     const stop = (reason: Error) => this.#abort.abort(reason)
     const onDrain = () => stop(new Drained('the worker is drained'))
     const lease = holdLease(records, { taskId: this.#taskId, fence: this.#begun.fence }, stop)
     drained.addEventListener('abort', onDrain, { once: true })
     if (drained.aborted) onDrain()
-    // Two questions at once.
     const adopted = this.#adopted
-    const reading = records.read(this.#taskId)
-    reading.catch(() => undefined)
-    const unwatch = await cancellations.watch(this.#taskId, stop)
     try {
-      return await (adopted ? this.#goOn(adopted) : this.#work(await reading))
+      return await (adopted ? this.#goOn(adopted) : this.#work())
     } finally {
-      unwatch()
+      this.#unwatch()
       drained.removeEventListener('abort', onDrain)
       await lease.release()
       await this.#events.flush()
@@ -196,9 +204,10 @@ class Attempt {
     }
   }
 
-  async #work(record: TaskRecord): Promise<Settled> {
-    const { rooms, secrets, limits } = this.#options
+  async #work(): Promise<Settled> {
+    const { rooms, records, secrets, limits } = this.#options
     try {
+      const record = this.#begun.record ?? (await records.read(this.#taskId))
       this.#task = parseJob(this.#data)
       const lost = await this.#closeLost(record)
       const verdict = lost && (await this.#judgeLost(lost, record))
@@ -303,7 +312,7 @@ class Attempt {
     // The failure's phase is where it happened, so it is read before the report begins.
     const own = this.#record(failure)
     this.#state.reach('report')
-    const record = await records.read(this.#taskId)
+    const [record] = await Promise.all([records.read(this.#taskId), this.#events.flush()])
     const built = buildResult({
       identity: identify(this.#taskId, this.#data),
       task: this.#task,
@@ -316,8 +325,8 @@ class Attempt {
     })
     const result = redactResult(built, this.#redactor)
     this.#state.finish({ status: result.status, failure: failure?.code ?? null })
-    await this.#events.flush()
-    const written = await records.finish(this.#begun.fence, result, finishedEvent(result, own.attempt), own)
+    const events = [...this.#events.take(), finishedEvent(result, own.attempt)]
+    const written = await records.finish(this.#begun.fence, result, events, own)
     log.info('task finished', { taskId: this.#taskId, status: result.status, code: failure?.code, written })
     if (written !== 'written') return { type: 'elsewhere' }
     return {

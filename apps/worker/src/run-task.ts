@@ -10,6 +10,7 @@ import type { AcceptedTask } from './intake/accepted-task.js'
 import { asTaskFailure, judge } from './report/outcome.js'
 import type { Reached } from './report/result.js'
 import { NOTHING_REACHED } from './report/result.js'
+import type { Backlog } from './support/backlog.js'
 import { ReleaseStack, type ReportLeak, withDeadline } from './support/lifecycle.js'
 import type { Workspaces } from './workspace/index.js'
 import type { Slot } from './workspace/plan.js'
@@ -21,6 +22,8 @@ export interface Rooms {
   readonly push: PushOptions
   readonly keeper: Keeper
   readonly leaked: ReportLeak
+  /** The removal of what tasks leave that have ended. */
+  readonly owed: Backlog
 }
 
 /** A container that a worker has started which is dead by now. */
@@ -72,7 +75,10 @@ export async function runTask<T>(
     )
     if (begun) release.defer('container of a dead worker', () => rooms.execution.discard(begun.claim))
     reached = { ...reached, base: plan.base, layers: plan.layers, leftOut: plan.leftOut }
-    const prepared = await log.ready
+    const capture = release.own(
+      await Capture.follow(rooms.capture, accepted, plan, state, await log.ready),
+      'log capture',
+    )
     const container = release.own(
       begun
         ? await rooms.execution.adopt(accepted, plan, state, begun)
@@ -80,10 +86,15 @@ export async function runTask<T>(
       'container',
     )
     reached = { ...reached, container }
-    const capture = await Capture.follow(rooms.capture, accepted, container, state, prepared)
-    release.defer('log capture', () => capture.abandon())
-    const exit = await exitOf(container, signal)
-    const sealedOutputs = await sealed(capture, exit, signal)
+    capture.attend(container)
+    // First of all: who may not report must not write either.
+    release.defer('log', () => capture.abandon())
+    const exiting = exitOf(container, signal)
+    // Whoever waits for it below sees it; that may be later.
+    exiting.catch(() => undefined)
+    await Promise.race([container.gone, exiting])
+    const sealedOutputs = await sealed(capture, exiting, signal)
+    const { exit } = sealedOutputs
     reached = { ...reached, outputs: sealedOutputs, egress: await container.egress() }
     const judged = canceledIn(signal, exit) ?? judge(accepted.task, sealedOutputs)
     const progress = (data: Record<string, unknown>) => state.progress(data)
@@ -97,14 +108,22 @@ export async function runTask<T>(
     })
     reached = { ...reached, outputs }
     const settled = await settle(await ended({ failure, reached }, state))
-    if (await rooms.keeper.keep(accepted, container, failure)) release.disown()
+    const cleanUp = async () => {
+      if (await rooms.keeper.keep(accepted, container, failure)) release.disown()
+      await release.all()
+    }
+    // The task has ended, and the next one need not wait for what it left.
+    if (begun === null) await rooms.owed.add(cleanUp)
+    else await cleanUp()
     return settled
   } catch (error) {
     const egress = (await reached.container?.egress()) ?? reached.egress
     const failure = asTaskFailure(error, state.phase)
-    return await settle(await ended({ failure, reached: { ...reached, egress } }, state))
-  } finally {
-    await release.all()
+    try {
+      return await settle(await ended({ failure, reached: { ...reached, egress } }, state))
+    } finally {
+      await release.all()
+    }
   }
 }
 
@@ -130,7 +149,7 @@ async function prepare(
 }
 
 /** Reads what the task left. A cancel that comes meanwhile leaves it a moment, no more. */
-async function sealed(capture: Capture, exit: Exit, signal: AbortSignal): Promise<CapturedOutputs> {
+async function sealed(capture: Capture, exit: Promise<Exit>, signal: AbortSignal): Promise<CapturedOutputs> {
   const late = new AbortController()
   const abort = () => late.abort(signal.reason)
   let timer: NodeJS.Timeout | undefined

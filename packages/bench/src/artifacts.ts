@@ -183,7 +183,9 @@ export function renderArtifacts(reports: readonly ArtifactReport[]): string {
     [`to the ${where}`, floor, peer, 'kept', `÷ ${floor}`, `÷ ${peer}`, read, 'read', `÷ ${read}`],
     ...reports.filter(report => report.where === where).map(({ tree, samples }) => [tree, ...cells(samples)]),
   ]
-  return align([...part('disk', 'cp', 'sum + cp', 'cp of one'), ...part('bucket', 'SDK', '–', 'SDK get')])
+  return [part('disk', 'cp', 'sum + cp', 'cp of one'), part('bucket', 'SDK', '–', 'SDK get')]
+    .map(align)
+    .join('\n\n')
 }
 
 function cells(samples: readonly ArtifactSample[]): string[] {

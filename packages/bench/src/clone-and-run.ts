@@ -4,8 +4,10 @@ import { mkdtemp, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { git } from '@agirunner/test-kit'
 import { type Contender, LIMITS, SCRIPT, stopwatch } from './contender.js'
+import { LABEL_ARGUMENTS } from './left-over.js'
 
 export interface CloneAndRunOptions {
+  readonly program: 'docker' | 'podman'
   readonly image: string
   readonly dockerHost: string
   /** The repository of a round. */
@@ -14,17 +16,18 @@ export interface CloneAndRunOptions {
   readonly folder: string
 }
 
-/** The peer: what a person does by hand, with the real git and docker programs. */
-export function cloneAndRun({ image, dockerHost, urlOf, folder }: CloneAndRunOptions): Contender {
+/** The peer: what a person does by hand, with the real git and docker or podman programs. */
+export function cloneAndRun(options: CloneAndRunOptions): Contender {
+  const { program, dockerHost, urlOf, folder } = options
   return {
-    name: 'git clone + docker run',
+    name: `git clone + ${program} run`,
     prepare: async round => void (await urlOf(round)),
     run: async round => {
       const url = await urlOf(round)
       const elapsed = stopwatch()
       const clone = await mkdtemp(join(folder, 'clone-'))
       await git(['clone', '--quiet', '--depth', '1', url, clone])
-      const firstByteMs = await dockerRun(dockerArguments(clone, image), dockerHost, elapsed)
+      const firstByteMs = await runAndRead(program, runArguments(options, clone), dockerHost, elapsed)
       const resultMs = elapsed()
       await rm(clone, { recursive: true, force: true })
       return { firstByteMs, resultMs }
@@ -32,14 +35,18 @@ export function cloneAndRun({ image, dockerHost, urlOf, folder }: CloneAndRunOpt
   }
 }
 
-function dockerArguments(clone: string, image: string): string[] {
+function runArguments({ program, image }: CloneAndRunOptions, clone: string): string[] {
   const limits = `--cpus=${LIMITS.cpu} --memory=${LIMITS.memoryBytes} --memory-swap=${LIMITS.memoryBytes} --pids-limit=${LIMITS.pids}`
+  // Podman raises these above what a machine may allow, and then runs nothing; the engine's service has limits of its own.
+  const own = program === 'podman' ? ['--ulimit=nofile=1024:1024', '--ulimit=nproc=1024:1024'] : []
   const place = [`--volume=${clone}:/workspace/repo`, '--workdir=/workspace/repo']
   return [
     'run',
     '--rm',
     '--init',
     '--network=none',
+    ...LABEL_ARGUMENTS,
+    ...own,
     ...limits.split(' '),
     ...place,
     image,
@@ -50,17 +57,22 @@ function dockerArguments(clone: string, image: string): string[] {
 }
 
 /** @returns when the first byte came */
-async function dockerRun(
+async function runAndRead(
+  program: string,
   args: readonly string[],
   dockerHost: string,
   elapsed: () => number,
 ): Promise<number> {
-  const child = spawn('docker', args, {
+  const child = spawn(program, args, {
     env: { ...process.env, DOCKER_HOST: dockerHost },
-    stdio: ['ignore', 'pipe', 'inherit'],
+    stdio: ['ignore', 'pipe', 'pipe'],
   })
   const first = once(child.stdout, 'data').then(elapsed)
+  let errors = ''
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    errors += text
+  })
   const [status] = await once(child, 'close')
-  if (status !== 0) throw new Error(`docker run ended with ${String(status)}`)
+  if (status !== 0) throw new Error(`${program} run ended with ${String(status)}: ${errors.trim()}`)
   return await first
 }

@@ -8,8 +8,8 @@ import type { Producer } from '@agirunner/producer'
 import { connectEngine } from '@agirunner/test-kit'
 import type Docker from 'dockerode'
 import { Redis } from 'ioredis'
+import { containerSpec } from './container-spec.js'
 import { LIMITS } from './contender.js'
-import { logSpec } from './log-spec.js'
 import type { StoringJob } from './storing-attach.js'
 
 /** A command that runs, and whose output is read while it does. */
@@ -69,7 +69,7 @@ export function readsByDockerLogs(docker: Docker, dockerHost: string, image: str
     name: 'docker logs -f',
     start: async script => {
       const container = await docker.createContainer(
-        logSpec(image, script, { Type: 'json-file', Config: {} }),
+        containerSpec(image, script, { Type: 'json-file', Config: {} }),
       )
       await container.start()
       const child = spawn('docker', ['logs', '-f', container.id], {
@@ -147,7 +147,7 @@ export function readsByAttach(docker: Docker, image: string): LogReader {
   return {
     name: 'attach',
     start: async script => {
-      const container = await docker.createContainer(logSpec(image, script, { Type: 'none', Config: {} }))
+      const container = await docker.createContainer(containerSpec(image, script))
       const stream = await container.attach({ stream: true, stdout: true, stderr: true })
       const count = newCount()
       const sink = new Writable({

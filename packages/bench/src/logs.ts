@@ -19,6 +19,8 @@ export interface LogBenchOptions {
   /** For files of the contenders. */
   readonly folder: string
   readonly runs: number
+  /** How much is printed and read. */
+  readonly outputMiB: number
   readonly say: (line: string) => void
 }
 
@@ -37,15 +39,13 @@ export type LogReport = Readonly<Record<string, readonly LogSample[]>>
 
 /** Sixty-four bytes a line: what a build prints, more or less. */
 const LINE = 'a line of sixty-three characters and one that ends it, as builds'.slice(0, 63)
-const OUTPUT_BYTES = 64 * 2 ** 20
-const OUTPUT = `yes '${LINE}' | head -c ${OUTPUT_BYTES}`
 /** As fast as it is for everybody, so that one that takes more of it has no more to do: some 15 MB a second. */
 const FLOOD = `exec perl -e '$| = 1; $b = ("${LINE}\\n" x 256); while (1) { print $b; select undef, undef, undef, 0.001 }'`
 const FLOOD_SECONDS = 30
 
 /** Reads the same output by the runtime, by the engine's log and by attaching, in rounds, each time another one first. */
 export async function measureLogs(options: LogBenchOptions): Promise<LogReport> {
-  const { producer, docker, dockerHost, image, redisUrl, folder, runs, say } = options
+  const { producer, docker, dockerHost, image, redisUrl, folder, runs, outputMiB, say } = options
   const readers = [
     readsByRuntime(producer, image),
     readsByStoringAttach({ dockerHost, image, redisUrl }, folder),
@@ -56,7 +56,7 @@ export async function measureLogs(options: LogBenchOptions): Promise<LogReport> 
   for (let round = 0; round <= runs; round += 1) {
     const first = round % readers.length
     for (const reader of [...readers.slice(first), ...readers.slice(0, first)]) {
-      const sample = await measureReader(reader)
+      const sample = await measureReader(reader, outputMiB * 2 ** 20)
       // The first round warms up.
       if (round > 0) samples[reader.name]?.push(sample)
     }
@@ -65,9 +65,9 @@ export async function measureLogs(options: LogBenchOptions): Promise<LogReport> 
   return samples
 }
 
-async function measureReader(reader: LogReader): Promise<LogSample> {
+async function measureReader(reader: LogReader, bytes: number): Promise<LogSample> {
   const neighbourMs = await firstOutputMs(reader)
-  const speed = await readOutput(reader)
+  const speed = await readOutput(reader, bytes)
   const flood = await reader.start(FLOOD, FLOOD_SECONDS)
   try {
     await flood.first
@@ -77,15 +77,18 @@ async function measureReader(reader: LogReader): Promise<LogSample> {
   }
 }
 
-async function readOutput(reader: LogReader): Promise<Pick<LogSample, 'readMiBps' | 'storedMiBps'>> {
-  const output = await reader.start(OUTPUT, FLOOD_SECONDS)
+async function readOutput(
+  reader: LogReader,
+  size: number,
+): Promise<Pick<LogSample, 'readMiBps' | 'storedMiBps'>> {
+  const output = await reader.start(`yes '${LINE}' | head -c ${size}`, FLOOD_SECONDS)
   try {
     await output.first
     const since = performance.now()
-    const mibps = () => OUTPUT_BYTES / 2 ** 20 / ((performance.now() - since) / 1000)
+    const mibps = () => size / 2 ** 20 / ((performance.now() - since) / 1000)
     const storing = output.stored?.then(mibps)
     const bytes = await output.read
-    if (bytes !== OUTPUT_BYTES) throw new Error(`${reader.name} read ${bytes} of ${OUTPUT_BYTES} bytes`)
+    if (bytes !== size) throw new Error(`${reader.name} read ${bytes} of ${size} bytes`)
     return { readMiBps: mibps(), storedMiBps: (await storing) ?? null }
   } finally {
     await output.end()

@@ -1,238 +1,141 @@
-import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises'
-import { cpus } from 'node:os'
-import { join } from 'node:path'
 import { parseArgs } from 'node:util'
-import { createProducer } from '@agirunner/producer'
-import { ensureS3Server, setUp } from '@agirunner/setup'
-import {
-  connectEngine,
-  createRepository,
-  manyFiles,
-  removeQueue,
-  serveGit,
-  startS3,
-  startWorker,
-  uniqueQueue,
-} from '@agirunner/test-kit'
-import { type ArtifactOptions, measureArtifacts, renderArtifacts } from './artifacts.js'
-import { bareContainer } from './bare.js'
-import { measureCaptures, renderCaptures } from './capture.js'
-import { cloneAndRun } from './clone-and-run.js'
-import { type Contender, REPOSITORY_FILES } from './contender.js'
-import { type LogBenchOptions, measureLogs, renderLogs } from './logs.js'
-import { measure } from './measure.js'
-import { runtime } from './runtime.js'
-import { summarize } from './statistics.js'
-import { renderTable } from './table.js'
-import { measureWorkspaces, renderWorkspaces, type WorkspaceOptions } from './workspace.js'
+import { stopwatch } from './contender.js'
+import { describeMachine, renderMachine } from './machine.js'
+import { type Report, targetsOf, writeReport } from './report.js'
+import { withStage } from './stage.js'
+import type { Found, Plan, Stage, Suite } from './suite.js'
+import { SUITES } from './suites.js'
+import { renderTargets } from './target.js'
+import { runTogether } from './together.js'
 
-const HELP = `usage: pnpm bench [start|workspace|capture|logs|artifacts] [--runs N] [--json FILE]
-  start        from the enqueueing to the first byte and to the result
-  workspace    making a workspace and reading its change, by the size of the repository
-  capture      reading a change, by its size and that of the repository
-  logs         reading a flood of output, and a neighbour's first output beside one
-  artifacts    keeping what a task leaves, on disk and in a bucket, and reading it
-  --runs N     rounds that count; one more warms up (default 20; of all but start at most 5, of artifacts 2)
-  --json FILE  also write every sample there
+const HELP = `usage: pnpm bench [SUITE ...] [--brief] [--runs N] [--tasks N] [--json FILE]
+Without a suite all of them run but flat, each for a short while: less than ten minutes together.
+${SUITES.map(({ name, about }) => `  ${name.padEnd(12)} ${about}`).join('\n')}
+  --brief      as short as when all of them run
+  --runs N     rounds that count, however long they take; one more warms up
+  --tasks N    over how many tasks memory has to stay flat (default 2000)
+  --json FILE  where every sample is written (default bench-results/<date>.json)
 `
 
-async function main(): Promise<void> {
-  const { values, positionals } = parseArgs({
-    options: { runs: { type: 'string', default: '20' }, json: { type: 'string' }, help: { type: 'boolean' } },
-    allowPositionals: true,
-  })
-  const suites = positionals.length > 0 ? positionals : SUITES
-  const runs = Number(values.runs)
-  if (values.help) return void process.stdout.write(HELP)
-  if (!Number.isInteger(runs) || runs < 1)
-    throw new Error(`--runs ${values.runs}; it must be a whole number above 0`)
-  const unknown = suites.find(suite => !SUITES.includes(suite))
-  if (unknown !== undefined) throw new Error(`${unknown} is no benchmark; there are ${SUITES.join(', ')}`)
-  await withMachine(async machine => {
-    const found: Record<string, unknown> = { ...machine.facts, runs }
-    if (suites.includes('start')) found.report = await benchStart(machine, runs)
-    if (suites.includes('workspace')) found.workspaces = await benchWorkspaces(machine, runs)
-    if (suites.includes('logs')) found.logs = await benchLogs(machine, runs)
-    if (suites.includes('capture')) found.captures = await benchCaptures(machine, runs)
-    if (suites.includes('artifacts')) found.artifacts = await benchArtifacts(machine, runs)
-    if (values.json !== undefined) await writeFile(values.json, `${JSON.stringify(found, null, 2)}\n`)
-  })
+interface Call {
+  /** None for all of them, each in a process of its own. */
+  readonly suites: readonly Suite[]
+  readonly planOf: (suite: Suite) => Plan
+  readonly json: string
+  /** What the processes of suites are told too. */
+  readonly passedOn: readonly string[]
 }
 
-const SUITES: readonly string[] = ['start', 'workspace', 'capture', 'logs', 'artifacts']
-
-async function benchStart({ contenders, floors }: Machine, runs: number) {
-  const onRound = (round: number) => say(`round ${round} of ${runs}`)
-  const report = summarize(await measure({ contenders, runs, onRound }))
-  process.stdout.write(`\n${renderTable(report, floors)}\n`)
-  return report
-}
-
-const WORKSPACE_SIZES = [400, 5_000, 50_000]
-const MAX_LONG_RUNS = 5
-
-async function benchWorkspaces({ workspaces }: Machine, runs: number) {
-  const rounds = Math.min(runs, MAX_LONG_RUNS)
-  const reports = await measureWorkspaces({ ...workspaces, sizes: WORKSPACE_SIZES, runs: rounds, say })
-  process.stdout.write(`\n${renderWorkspaces(reports)}\n`)
-  return reports
-}
-
-async function benchLogs({ logs }: Machine, runs: number) {
-  const report = await measureLogs({ ...logs, runs: Math.min(runs, MAX_LONG_RUNS), say })
-  process.stdout.write(`\n${renderLogs(report)}\n`)
-  return report
-}
-
-const MAX_ARTIFACT_RUNS = 2
-
-async function benchArtifacts({ artifacts }: Machine, runs: number) {
-  const rounds = Math.min(runs, MAX_ARTIFACT_RUNS)
-  const reports = await measureArtifacts({ ...(await artifacts()), runs: rounds, say })
-  process.stdout.write(`\n${renderArtifacts(reports)}\n`)
-  return reports
-}
-
-const CAPTURE_SIZES = [400, 50_000]
-
-async function benchCaptures({ workspaces }: Machine, runs: number) {
-  const rounds = Math.min(runs, MAX_LONG_RUNS)
-  const reports = await measureCaptures({ ...workspaces, sizes: CAPTURE_SIZES, runs: rounds, say })
-  process.stdout.write(`\n${renderCaptures(reports)}\n`)
-  return reports
-}
-
-interface Machine {
-  readonly contenders: readonly Contender[]
-  /** Names of those that the others are held against. */
-  readonly floors: readonly string[]
-  /** What the figures depend on. */
-  readonly facts: Readonly<Record<string, unknown>>
-  readonly workspaces: Omit<WorkspaceOptions, 'sizes' | 'runs' | 'say'>
-  readonly logs: Omit<LogBenchOptions, 'runs' | 'say'>
-  /** Starts a server for a bucket, and a worker that stores there. */
-  readonly artifacts: () => Promise<Omit<ArtifactOptions, 'runs' | 'say'>>
-}
-
-/** Gets everything ready, hands it over, and ends what it started, last first. */
-async function withMachine(use: (machine: Machine) => Promise<void>): Promise<void> {
-  const release: (() => Promise<unknown>)[] = []
-  try {
-    await use(await prepareMachine(release))
-  } finally {
-    for (const step of release.toReversed()) await step().catch(error => say(`not ended: ${String(error)}`))
-  }
-}
-
-async function prepareMachine(release: (() => Promise<unknown>)[]): Promise<Machine> {
-  const base = await setUp({ env: process.env, log: say, needs: ['redis', 'engine', 'image'] })
-  release.push(() => base.stop())
-  const { redisUrl, dockerHost, image } = base
-  if (redisUrl === null || dockerHost === null || image === null)
-    throw new Error('the set-up gave no Redis, engine or image')
-  const folder = await temporaryFolder(base.dataDir, release)
-  const root = join(folder, 'repositories')
-  const server = await serveGit({ root })
-  release.push(() => server.close())
-  const urlOf = repositories(root, server.url)
-
-  const queue = uniqueQueue('bench')
-  release.push(() => removeQueue(redisUrl, queue))
-  const producer = createProducer({ redis: redisUrl, queue })
-  release.push(() => producer.close())
-  const worker = await startWorker({
-    redisUrl,
-    queue,
-    dataDir: join(folder, 'data'),
-    env: { DOCKER_HOST: dockerHost, AGIRUNNER_GIT_ALLOW_PRIVATE: 'yes', AGIRUNNER_CACHE_BYTES: '2Gi' },
-  })
-  release.push(() => worker.stop())
-
-  const docker = connectEngine(dockerHost)
-  const peer = cloneAndRun({ image, dockerHost, folder, urlOf: round => urlOf(`peer-${round}`) })
-  const bare = bareContainer(docker, image)
-  const cold = runtime({ name: 'runtime, cold', producer, image, urlOf: round => urlOf(`cold-${round}`) })
-  const warm = runtime({ name: 'runtime, warm', producer, image, urlOf: () => urlOf('warm') })
-  const { ServerVersion: engine } = (await docker.info()) as { ServerVersion: string }
+/** @returns null when it is help that is asked for */
+function parseCall(args: string[], at: string): Call | null {
+  const text = { type: 'string' } as const
+  const flag = { type: 'boolean', default: false } as const
+  const options = { runs: text, tasks: text, json: text, brief: flag, help: flag } as const
+  const { values, positionals } = parseArgs({ args, options, allowPositionals: true })
+  if (values.help) return null
+  const unknown = positionals.find(name => !SUITES.some(suite => suite.name === name))
+  if (unknown !== undefined)
+    throw new Error(`${unknown} is no benchmark; there are ${SUITES.map(({ name }) => name).join(', ')}`)
+  const { brief } = values
+  const runs = wholeNumber('--runs', values.runs)
+  const tasks = wholeNumber('--tasks', values.tasks) ?? 2000
   return {
-    workspaces: { producer, image, root, url: server.url, folder },
-    logs: { producer, docker, dockerHost, image, redisUrl, folder },
-    artifacts: async () => {
-      await ensureS3Server({ dataDir: base.dataDir, env: process.env, log: say })
-      const { s3, producer: bucket } = await withBucket({ redisUrl, dockerHost, folder }, release)
-      return { image, folder, s3, producers: { disk: producer, bucket } }
+    suites: SUITES.filter(({ name }) => positionals.includes(name)),
+    planOf: ({ alone, together }) => {
+      const rounds = (brief && together) || alone
+      return { rounds: runs ? { most: runs, seconds: Number.POSITIVE_INFINITY } : rounds, brief, tasks }
     },
-    contenders: [cold, warm, peer, bare],
-    floors: [peer.name, bare.name],
-    facts: {
-      at: new Date().toISOString(),
-      node: process.version,
-      engine,
-      cpus: cpus().length,
-      strategy: worker.strategy,
-      files: REPOSITORY_FILES,
-    },
+    json: values.json ?? `bench-results/${at.replace(/[:.]/g, '-')}.json`,
+    passedOn: runs ? ['--runs', String(runs)] : [],
   }
 }
 
-/** A worker that stores in a bucket, on a queue of its own. */
-async function withBucket(
-  { redisUrl, dockerHost, folder }: { redisUrl: string; dockerHost: string; folder: string },
-  release: (() => Promise<unknown>)[],
-) {
-  const s3 = await startS3()
-  release.push(() => s3.stop())
-  const queue = uniqueQueue('bench')
-  release.push(() => removeQueue(redisUrl, queue))
-  const url = `s3://${s3.bucket}`
-  const storage = { url, endpoint: s3.endpoint, credentials: s3 }
-  const producer = createProducer({ redis: redisUrl, queue, storage })
-  release.push(() => producer.close())
-  const worker = await startWorker({
-    redisUrl,
-    queue,
-    dataDir: join(folder, 'data-bucket'),
-    env: {
-      DOCKER_HOST: dockerHost,
-      AGIRUNNER_STORAGE: url,
-      AGIRUNNER_S3_ENDPOINT: s3.endpoint,
-      AWS_ACCESS_KEY_ID: s3.accessKeyId,
-      AWS_SECRET_ACCESS_KEY: s3.secretAccessKey,
+function wholeNumber(name: string, text: string | undefined): number | undefined {
+  if (text === undefined) return undefined
+  const value = Number(text)
+  if (!Number.isInteger(value) || value < 1)
+    throw new Error(`${name} ${text}; it must be a whole number above 0`)
+  return value
+}
+
+async function main(): Promise<void> {
+  const at = new Date().toISOString()
+  const call = parseCall(process.argv.slice(2), at)
+  if (call === null) return void process.stdout.write(HELP)
+  const elapsed = stopwatch()
+  const part = call.suites.length > 0 ? await runHere(call) : await runAll(call)
+  const targets = targetsOf(part.suites ?? {})
+  if (targets.length > 0) print(`## Targets\n\n${renderTargets(targets)}`)
+  const seconds = Math.round(elapsed() / 1000)
+  await writeReport(call.json, { at, seconds, ...part, targets })
+  print(`It took ${seconds} s; every sample is in ${call.json}.`)
+  if (Object.keys(part.notMeasured ?? {}).length > 0) process.exitCode = 5
+}
+
+/** All of them, each in a process of its own. */
+async function runAll({ passedOn }: Call): Promise<Partial<Report>> {
+  const suites = SUITES.filter(({ together }) => together !== null)
+  let told = false
+  return await runTogether({
+    suites,
+    args: passedOn,
+    onSuite: (name, outcome) => {
+      if ('report' in outcome && !told) print(`Measured on ${renderMachine(outcome.report.machine)}.`)
+      told ||= 'report' in outcome
+      if ('reason' in outcome) return printSuite(name, outcome.reason)
+      printSuite(name, outcome.report.suites[name] ?? outcome.report.notMeasured[name])
     },
   })
-  release.push(() => worker.stop())
-  return { s3, producer }
 }
 
-/** Below the data folder, so that the worker meets the file system that it would meet in earnest. */
-async function temporaryFolder(dataDir: string, release: (() => Promise<unknown>)[]): Promise<string> {
-  await mkdir(dataDir, { recursive: true })
-  const folder = await mkdtemp(join(dataDir, 'bench-'))
-  release.push(() => rm(folder, { recursive: true, force: true }))
-  return folder
-}
-
-/** Makes repositories when they are first asked for; each has a commit that no other has. */
-function repositories(root: string, url: string): (name: string) => Promise<string> {
-  const made = new Set<string>()
-  return async name => {
-    if (!made.has(name)) {
-      made.add(name)
-      await createRepository({
-        root,
-        name,
-        files: { ...manyFiles(REPOSITORY_FILES, 2000), 'name.txt': `${name}\n` },
-      })
+/** Some of them, in this process. */
+async function runHere({ suites, planOf }: Call): Promise<Partial<Report>> {
+  let report: Partial<Report> = {}
+  await withStage(say, async stage => {
+    const machine = await describeMachine(stage.docker)
+    print(`Measured on ${renderMachine(machine)}.`)
+    const { worker } = await stage.shared()
+    const found: Record<string, Found> = {}
+    const notMeasured: Record<string, string> = {}
+    for (const suite of suites) {
+      const one = await runSuite(stage, suite, planOf(suite))
+      printSuite(suite.name, one)
+      if (typeof one === 'string') notMeasured[suite.name] = one
+      else found[suite.name] = one
     }
-    return `${url}/${name}.git`
+    report = { machine, strategy: worker.strategy, suites: found, notMeasured }
+  })
+  return report
+}
+
+/** @returns why it failed, which does not take the others with it */
+async function runSuite(stage: Stage, suite: Suite, plan: Plan): Promise<Found | string> {
+  const elapsed = stopwatch()
+  try {
+    return await suite.run(stage, plan)
+  } catch (error) {
+    return String(error)
+  } finally {
+    say(`${suite.name} took ${(elapsed() / 1000).toFixed(0)} s`)
   }
+}
+
+function printSuite(name: string, found: Found | string | undefined): void {
+  print(`## ${name}\n\n${typeof found === 'object' ? found.text : `Not measured: ${found}.`}`)
+}
+
+function print(text: string): void {
+  process.stdout.write(`${text}\n\n`)
 }
 
 function say(line: string): void {
   process.stderr.write(`${line}\n`)
 }
 
-main().catch((error: unknown) => {
-  process.stderr.write(`error: the benchmark did not end; ${String(error)}\n`)
-  process.exitCode = 5
-})
+main()
+  .catch((error: unknown) => {
+    process.stderr.write(`error: the benchmark did not end; ${String(error)}\n`)
+    process.exitCode = 5
+  })
+  // One that was ended by a signal would go on with what it was about.
+  .finally(() => process.exit())

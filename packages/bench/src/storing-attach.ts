@@ -3,7 +3,7 @@ import { Writable } from 'node:stream'
 import { callbackify } from 'node:util'
 import { connectEngine } from '@agirunner/test-kit'
 import { Redis } from 'ioredis'
-import { logSpec } from './log-spec.js'
+import { containerSpec } from './container-spec.js'
 
 /** What the child is told, as JSON in its one argument. */
 export interface StoringJob {
@@ -28,7 +28,7 @@ async function main(job: StoringJob): Promise<void> {
   const docker = connectEngine(job.dockerHost)
   const redis = new Redis(job.redisUrl)
   const file = await open(job.file, 'wx', 0o600)
-  const container = await docker.createContainer(logSpec(job.image, job.script, { Type: 'none', Config: {} }))
+  const container = await docker.createContainer(containerSpec(job.image, job.script))
   process.stdout.write(`${container.id}\n`)
   const stream = await container.attach({ stream: true, stdout: true, stderr: true })
   const sink = storing(async batch => {

@@ -1,41 +1,52 @@
+import type { Metric } from './contender.js'
 import type { Report } from './statistics.js'
 
+const TITLES: readonly (readonly [Metric, string])[] = [
+  ['firstByteMs', 'to the first byte'],
+  ['resultMs', 'to the result'],
+  ['startMs', 'create + start'],
+  ['endMs', 'exit to result'],
+]
+
 /**
- * Shows a report to a person.
+ * Shows a report to a person, one table for each thing that was measured.
  *
  * @param floors the contenders that the others are held against, one column of ratios each
  */
 export function renderTable(report: Report, floors: readonly string[]): string {
-  const head = ['', 'median', 'p95', ...floors.map(name => `÷ ${name}`)]
-  const section = (metric: 'firstByteMs' | 'resultMs', title: string) => [
-    [title, ...head.slice(1)],
-    ...Object.entries(report).map(([name, { metrics, ratios }]) => [
+  return TITLES.flatMap(([metric, title]) => {
+    const known = Object.entries(report).filter(([, { metrics }]) => !Number.isNaN(metrics[metric].median))
+    const against = floors.filter(floor => known.some(([name]) => name === floor))
+    const rows = known.map(([name, { metrics, ratios }]) => [
       name,
       milliseconds(metrics[metric].median),
       milliseconds(metrics[metric].p95),
-      ...floors.map(floor => times(ratios[floor]?.[metric])),
-    ]),
-  ]
-  const rows = [...section('firstByteMs', 'to the first byte'), ...section('resultMs', 'to the result')]
-  return align(rows)
+      milliseconds(metrics[metric].p99),
+      ...against.map(floor => (floor === name ? '1' : times(ratios[floor]?.[metric]))),
+    ])
+    const head = [title, 'median', 'p95', 'p99', ...against.map(name => `÷ ${name}`)]
+    return rows.length > 0 ? [align([head, ...rows])] : []
+  }).join('\n\n')
 }
 
-function milliseconds(value: number): string {
-  return `${value.toFixed(value < 100 ? 1 : 0)} ms`
+export function milliseconds(value: number): string {
+  return Number.isNaN(value) ? '–' : `${value.toFixed(value < 100 ? 1 : 0)} ms`
 }
 
-function times(ratio: number | undefined): string {
-  return ratio === undefined ? '1' : ratio.toFixed(2)
+export function times(ratio: number | undefined): string {
+  return ratio === undefined || Number.isNaN(ratio) ? '–' : ratio.toFixed(2)
 }
 
-/** Rows as columns: the first to the left, the others to the right. */
+/** Rows as a table of Markdown that can be read as it is, the first row its head, the first column to the left. */
 export function align(rows: readonly (readonly string[])[]): string {
-  const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map(row => row[column]?.length ?? 0)))
-  const line = (row: readonly string[]) =>
-    row
-      .map((cell, column) =>
-        column === 0 ? cell.padEnd(widths[0] ?? 0) : cell.padStart(widths[column] ?? 0),
-      )
-      .join('  ')
-  return rows.map(line).join('\n')
+  const [head = [], ...others] = rows
+  const widths = head.map((_, column) => Math.max(3, ...rows.map(row => row[column]?.length ?? 0)))
+  const line = (row: readonly string[]) => {
+    const cells = row.map((cell, column) =>
+      column === 0 ? cell.padEnd(widths[0] ?? 0) : cell.padStart(widths[column] ?? 0),
+    )
+    return `| ${cells.join(' | ')} |`
+  }
+  const rule = widths.map((width, column) => (column === 0 ? '-'.repeat(width) : `${'-'.repeat(width - 1)}:`))
+  return [line(head), line(rule), ...others.map(line)].join('\n')
 }

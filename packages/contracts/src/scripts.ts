@@ -4,22 +4,43 @@
  */
 
 /**
- * Registers a task under its taskId.
- * KEYS record, events, expiring · ARGV hash, task JSON, createdAt, queued event JSON, taskId, when its waiting ends in
- * Unix milliseconds (empty: never)
- * @returns `created`, `same` or `conflict`
+ * Registers tasks under their taskIds, many in one call: a call each takes the producer and Redis several times as long.
+ * KEYS expiring, then for each task record, events · ARGV createdAt, then for each task hash, task JSON, queued event
+ * JSON, taskId, when its waiting ends in Unix milliseconds (empty: never)
+ * @returns for each task `created`, `same` or `conflict`
  */
 export const ENQUEUE = `
-local known = redis.call('HGET', KEYS[1], 'hash')
-if known then
-  if known == ARGV[1] then return 'same' end
-  return 'conflict'
+local verdicts = {}
+for i = 1, (#KEYS - 1) / 2 do
+  local record, events, arg = KEYS[2 * i], KEYS[2 * i + 1], 5 * i - 3
+  local known = redis.call('HGET', record, 'hash')
+  if not known then
+    redis.call('HSET', record, 'hash', ARGV[arg], 'task', ARGV[arg + 1], 'createdAt', ARGV[1], 'state', 'queued')
+    local seq = redis.call('HINCRBY', record, 'eventSeq', 1)
+    redis.call('XADD', events, seq .. '-0', 'e', ARGV[arg + 2])
+    if ARGV[arg + 4] ~= '' then redis.call('ZADD', KEYS[1], ARGV[arg + 4], ARGV[arg + 3]) end
+    verdicts[i] = 'created'
+  elseif known == ARGV[arg] then
+    verdicts[i] = 'same'
+  else
+    verdicts[i] = 'conflict'
+  end
 end
-redis.call('HSET', KEYS[1], 'hash', ARGV[1], 'task', ARGV[2], 'createdAt', ARGV[3], 'state', 'queued')
-local seq = redis.call('HINCRBY', KEYS[1], 'eventSeq', 1)
-redis.call('XADD', KEYS[2], seq .. '-0', 'e', ARGV[4])
-if ARGV[6] ~= '' then redis.call('ZADD', KEYS[3], ARGV[6], ARGV[5]) end
-return 'created'
+return verdicts
+`
+
+/**
+ * Finds the taskIds that are taken by a task with other content.
+ * KEYS the records · ARGV the hashes
+ * @returns the places of these tasks, from 1
+ */
+export const FIND_CONFLICTS = `
+local taken = {}
+for i = 1, #KEYS do
+  local known = redis.call('HGET', KEYS[i], 'hash')
+  if known and known ~= ARGV[i] then table.insert(taken, i) end
+end
+return taken
 `
 
 /**
@@ -39,8 +60,10 @@ return fence
 
 /**
  * Starts an attempt: takes the next fence and the lease, unless the task is finished or another attempt holds the lease.
- * KEYS record, result, lease, fence counter · ARGV worker id, startedAt, lease in ms
- * @returns `['finished']`, `['leased', ms left]` or `['started', fence, attempt]`
+ * With them comes all else that is known of the task, so that its way to its first output has one question less.
+ * KEYS record, result, lease, fence counter, cancel · ARGV worker id, startedAt, lease in ms
+ * @returns `['finished']`, `['leased', ms left]` or `['started', fence, attempt, the record's fields and values, why it
+ * is canceled or null]`
  */
 export const BEGIN_ATTEMPT = `
 if redis.call('EXISTS', KEYS[2]) == 1 then return {'finished'} end
@@ -52,7 +75,7 @@ redis.call('HSET', KEYS[1], 'fence', fence, 'state', 'running', 'attempt:' .. at
   attempt = attempt, fence = fence, worker = ARGV[1], startedAt = ARGV[2], finishedAt = cjson.null, failure = cjson.null
 }))
 redis.call('SET', KEYS[3], fence, 'PX', ARGV[3])
-return {'started', fence, attempt}
+return {'started', fence, attempt, redis.call('HGETALL', KEYS[1]), redis.call('GET', KEYS[5])}
 `
 
 /**
@@ -156,23 +179,25 @@ return 1
 
 /**
  * Writes the one result of a task, if the writer's attempt is still the current one.
- * KEYS record, result, events, log, lease, cancel · ARGV fence, result JSON, last event JSON, attempt, attempt JSON
- * (empty: none), retention in seconds, done channel, taskId
+ * KEYS record, result, events, log, lease, cancel · ARGV fence, result JSON, attempt, attempt JSON (empty: none),
+ * retention in seconds, done channel, taskId, then the last events' JSON
  * @returns `written`, `exists` or `stale`
  */
 export const FINISH = `
 if redis.call('EXISTS', KEYS[2]) == 1 then return 'exists' end
 if redis.call('HGET', KEYS[1], 'fence') ~= ARGV[1] then return 'stale' end
-if ARGV[5] ~= '' then redis.call('HSET', KEYS[1], 'attempt:' .. ARGV[4], ARGV[5]) end
+if ARGV[4] ~= '' then redis.call('HSET', KEYS[1], 'attempt:' .. ARGV[3], ARGV[4]) end
 redis.call('HSET', KEYS[1], 'state', 'finished')
 redis.call('SET', KEYS[2], ARGV[2])
-local seq = redis.call('HINCRBY', KEYS[1], 'eventSeq', 1)
-redis.call('XADD', KEYS[3], seq .. '-0', 'e', ARGV[3])
+for i = 8, #ARGV do
+  local seq = redis.call('HINCRBY', KEYS[1], 'eventSeq', 1)
+  redis.call('XADD', KEYS[3], seq .. '-0', 'e', ARGV[i])
+end
 redis.call('XADD', KEYS[4], '*', 'end', '1')
 redis.call('DEL', KEYS[5])
-for i = 1, 4 do redis.call('EXPIRE', KEYS[i], ARGV[6]) end
-redis.call('EXPIRE', KEYS[6], ARGV[6])
-redis.call('PUBLISH', ARGV[7], ARGV[8])
+for i = 1, 4 do redis.call('EXPIRE', KEYS[i], ARGV[5]) end
+redis.call('EXPIRE', KEYS[6], ARGV[5])
+redis.call('PUBLISH', ARGV[6], ARGV[7])
 return 'written'
 `
 

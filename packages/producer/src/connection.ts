@@ -1,5 +1,5 @@
 import { scripts } from '@agirunner/contracts'
-import { type ChainableCommander, Redis, type RedisOptions } from 'ioredis'
+import { Redis, type RedisOptions } from 'ioredis'
 import { ProducerClosedError, ProducerError, RedisUnavailableError } from './errors.js'
 
 /** How long a call waits for a connection before it fails, in milliseconds: a short restart is ridden out, no more. */
@@ -12,12 +12,12 @@ export const PATIENCE_MS = 60_000
 const NO_ANSWER = 'it does not answer'
 
 /** The scripts of contracts as commands. */
-interface ScriptCommands<Reply> {
-  agirunnerEnqueue(...keysAndArguments: string[]): Reply
-  agirunnerCancel(...keysAndArguments: string[]): Reply
+interface ScriptCommands {
+  agirunnerEnqueue(keys: number, ...keysAndArguments: string[]): Promise<('created' | 'same' | 'conflict')[]>
+  agirunnerFindConflicts(keys: number, ...keysAndArguments: string[]): Promise<number[]>
+  agirunnerCancel(...keysAndArguments: string[]): Promise<string>
 }
-export type RuntimeRedis = Redis & ScriptCommands<Promise<string>>
-export type RuntimePipeline = ChainableCommander & ScriptCommands<ChainableCommander>
+export type RuntimeRedis = Redis & ScriptCommands
 
 /**
  * The producer's own connection: it fails fast instead of queueing, so that a caller learns at once that Redis is away,
@@ -43,7 +43,8 @@ export class Connection {
       socketTimeout: 2 * COMMAND_MS,
       retryStrategy: (attempt: number) => Math.min(50 * 2 ** Math.min(attempt, 10), 1000),
       scripts: {
-        agirunnerEnqueue: { numberOfKeys: 3, lua: scripts.ENQUEUE },
+        agirunnerEnqueue: { lua: scripts.ENQUEUE },
+        agirunnerFindConflicts: { lua: scripts.FIND_CONFLICTS },
         agirunnerCancel: { numberOfKeys: 4, lua: scripts.CANCEL },
       },
     } satisfies RedisOptions

@@ -7,7 +7,7 @@ import {
   type TaskJobData,
 } from '@agirunner/contracts'
 import { type BulkJobOptions, Queue } from 'bullmq'
-import type { Connection, RuntimePipeline, RuntimeRedis } from './connection.js'
+import type { Connection, RuntimeRedis } from './connection.js'
 import { TaskConflictError } from './errors.js'
 import type { PreparedTask } from './prepare.js'
 import { type EnqueueSpan, enqueueSpan } from './trace.js'
@@ -18,12 +18,19 @@ export interface Enqueued {
   readonly status: 'created' | 'same'
 }
 
-/** One pipeline holds at most this many tasks and bytes, so that neither side buffers a flood. */
+/** One call holds at most this many tasks and bytes, so that neither side buffers a flood. */
 const CHUNK_TASKS = 250
 const CHUNK_BYTES = 4 * 1024 * 1024
 
 type TaskQueue = Queue<TaskJobData>
 type Verdict = 'created' | 'same' | 'conflict'
+
+/** Tasks whose records are there, and what became of each. */
+interface Registered {
+  readonly chunk: readonly PreparedTask[]
+  readonly verdicts: readonly Verdict[]
+  readonly now: Date
+}
 
 /** Puts tasks into the queue: the record first, then the BullMQ job. */
 export class Enqueuer {
@@ -46,10 +53,30 @@ export class Enqueuer {
   async send(tasks: readonly PreparedTask[]): Promise<Enqueued[]> {
     return this.#connection.use(async redis => {
       if (tasks.length > 1) await this.#refuseConflicts(redis, tasks)
-      const sent: Enqueued[] = []
-      for (const chunk of chunksOf(tasks)) sent.push(...(await this.#sendChunk(redis, chunk)))
-      return sent
+      return await this.#sendInTurn(redis, [...chunksOf(tasks)])
     })
+  }
+
+  /**
+   * The records of the next chunk go ahead of the jobs of this one, so that the next jobs are made while Redis adds
+   * these. No more than two chunks are on their way.
+   */
+  async #sendInTurn(redis: RuntimeRedis, chunks: readonly (readonly PreparedTask[])[]): Promise<Enqueued[]> {
+    const sent: Enqueued[] = []
+    let registered = await this.#register(redis, chunks[0] ?? [])
+    let before = Promise.resolve()
+    for (let next = 1; next <= chunks.length; next += 1) {
+      const registering = this.#register(redis, chunks[next] ?? [])
+      const adding = this.#addJobs(redis, registered)
+      // When another part fails first, nobody waits for this one any more.
+      adding.catch(() => undefined)
+      const { chunk, verdicts } = registered
+      ;[registered] = await Promise.all([registering, before])
+      before = adding
+      sent.push(...chunk.map(({ task }, i) => ({ taskId: task.taskId, status: statusOf(verdicts[i]) })))
+    }
+    await before
+    return sent
   }
 
   /** Makes a job that waits for its time run now, so that a worker can end the canceled task. */
@@ -73,66 +100,50 @@ export class Enqueuer {
   async #refuseConflicts(redis: RuntimeRedis, tasks: readonly PreparedTask[]): Promise<void> {
     const taken: string[] = []
     for (const chunk of chunksOf(tasks)) {
-      const pipeline = redis.pipeline()
-      for (const { task } of chunk) pipeline.hget(this.#names.record(task.taskId), 'hash')
-      const hashes = await replies<string | null>(pipeline)
-      taken.push(
-        ...chunk.filter(({ hash }, i) => (hashes[i] ?? hash) !== hash).map(({ task }) => task.taskId),
-      )
+      const records = chunk.map(({ task }) => this.#names.record(task.taskId))
+      const hashes = chunk.map(({ hash }) => hash)
+      const places = await redis.agirunnerFindConflicts(records.length, ...records, ...hashes)
+      taken.push(...places.flatMap(place => chunk[place - 1]?.task.taskId ?? []))
     }
     if (taken.length > 0) throw new TaskConflictError(taken)
   }
 
-  async #sendChunk(redis: RuntimeRedis, chunk: readonly PreparedTask[]): Promise<Enqueued[]> {
-    const spans = new Map<string, EnqueueSpan>()
-    for (const { task } of chunk)
-      if (!spans.has(task.taskId)) spans.set(task.taskId, enqueueSpan(task, this.#queueName))
-    let verdicts: readonly Verdict[] = []
-    try {
-      const now = new Date()
-      verdicts = await this.#register(redis, chunk, now)
-      await this.#addJobs(redis, chunk, verdicts, now, spans)
-    } finally {
-      const ids = chunk.map(({ task }) => task.taskId)
-      for (const [taskId, span] of spans) span.end(verdicts[ids.indexOf(taskId)] ?? 'failed')
-    }
-    const conflicts = chunk.filter((_, i) => verdicts[i] === 'conflict').map(({ task }) => task.taskId)
-    if (conflicts.length > 0) throw new TaskConflictError(conflicts)
-    return chunk.map(({ task }, i) => ({
-      taskId: task.taskId,
-      status: verdicts[i] === 'created' ? 'created' : 'same',
-    }))
-  }
-
-  async #register(redis: RuntimeRedis, chunk: readonly PreparedTask[], now: Date): Promise<Verdict[]> {
-    const pipeline = redis.pipeline() as RuntimePipeline
-    for (const { task, hash, json } of chunk) {
-      const at = now.toISOString()
-      const { record, events, expiring } = this.#names
+  async #register(redis: RuntimeRedis, chunk: readonly PreparedTask[]): Promise<Registered> {
+    const now = new Date()
+    if (chunk.length === 0) return { chunk, verdicts: [], now }
+    const { record, events, expiring } = this.#names
+    const at = now.toISOString()
+    const keys = [expiring, ...chunk.flatMap(({ task: { taskId } }) => [record(taskId), events(taskId)])]
+    const args = chunk.flatMap(({ task, hash, json }) => {
       const event = JSON.stringify(queuedEvent(task.taskId, at))
-      const keys = [record(task.taskId), events(task.taskId), expiring]
-      pipeline.agirunnerEnqueue(...keys, hash, json, at, event, task.taskId, endOfWaiting(task, now))
-    }
-    return await replies<Verdict>(pipeline)
+      return [hash, json, event, task.taskId, endOfWaiting(task, now)]
+    })
+    return { chunk, verdicts: await redis.agirunnerEnqueue(keys.length, ...keys, at, ...args), now }
   }
 
-  /** Adds the jobs of new tasks, and of those whose earlier producer died between the record and the job. */
-  async #addJobs(
-    redis: RuntimeRedis,
-    chunk: readonly PreparedTask[],
-    verdicts: readonly Verdict[],
-    now: Date,
-    spans: ReadonlyMap<string, EnqueueSpan>,
-  ): Promise<void> {
-    const created = chunk.filter((_, i) => verdicts[i] === 'created')
-    const known = chunk.filter((_, i) => verdicts[i] === 'same')
-    const jobs = created.map(task => jobOf(task, now.toISOString(), now, spans))
-    for (const { task, createdAt } of await this.#withoutJob(redis, known)) {
-      jobs.push(jobOf(task, createdAt, now, spans))
+  /**
+   * Adds the jobs of new tasks, and of those whose earlier producer died between the record and the job.
+   *
+   * @throws TaskConflictError once the others are added
+   */
+  async #addJobs(redis: RuntimeRedis, { chunk, verdicts, now }: Registered): Promise<void> {
+    const of = (verdict: Verdict) => chunk.filter((_, i) => verdicts[i] === verdict)
+    const spans: EnqueueSpan[] = []
+    const traced = (task: PreparedTask, createdAt: string) => {
+      const span = enqueueSpan(task.task, this.#queueName, now)
+      spans.push(span)
+      return jobOf(task, createdAt, now, span.traceparent)
     }
-    if (jobs.length === 0) return
-    const queue = await this.#open()
-    await queue.addBulk(jobs)
+    const jobs = of('created').map(task => traced(task, now.toISOString()))
+    for (const { task, createdAt } of await this.#withoutJob(redis, of('same')))
+      jobs.push(traced(task, createdAt))
+    try {
+      if (jobs.length > 0) await (await this.#open()).addBulk(jobs)
+    } finally {
+      for (const span of spans) span.end()
+    }
+    const conflicts = of('conflict').map(({ task }) => task.taskId)
+    if (conflicts.length > 0) throw new TaskConflictError(conflicts)
   }
 
   async #withoutJob(
@@ -209,16 +220,19 @@ export async function replies<T>(pipeline: {
   })
 }
 
+const statusOf = (verdict: Verdict | undefined): Enqueued['status'] =>
+  verdict === 'created' ? 'created' : 'same'
+
 function jobOf(
   { task, sent }: PreparedTask,
   createdAt: string,
   now: Date,
-  spans: ReadonlyMap<string, EnqueueSpan>,
+  traceparent: string | null,
 ): { name: string; data: TaskJobData; opts: BulkJobOptions } {
   const delay = task.notBefore ? Math.max(0, Date.parse(task.notBefore) - now.getTime()) : 0
   return {
     name: 'task',
-    data: { task: sent, createdAt, traceparent: spans.get(task.taskId)?.traceparent ?? null },
+    data: { task: sent, createdAt, traceparent },
     opts: {
       jobId: task.taskId,
       // Tries again are the runtime's, never BullMQ's.

@@ -29,10 +29,10 @@ export interface PreparedTask {
  * @throws SpecError with every problem
  */
 export function prepareTask(input: SendableTask): PreparedTask {
-  const sent = toJson(input)
+  const { sent, json } = toJson(input)
   const task = parseTask(sent)
   checkOutputSchema(task)
-  return { task, sent, json: JSON.stringify(sent), hash: hashTask(sent) }
+  return { task, sent, json, hash: hashTask(sent) }
 }
 
 /** A worker could say so only after the task has run. */
@@ -79,10 +79,12 @@ function refuseTwins(prepared: readonly PreparedTask[]): void {
     throw new TaskConflictError([...taken], 'the tasks hold it twice with different content')
 }
 
-function toJson(input: SendableTask): unknown {
+function toJson(input: SendableTask): Pick<PreparedTask, 'sent' | 'json'> {
   const text = typeof input === 'string' ? input : stringify(input)
   try {
-    return JSON.parse(text) as unknown
+    const sent: unknown = JSON.parse(text)
+    // What a caller wrote may have spaces, and a key twice.
+    return { sent, json: typeof input === 'string' ? JSON.stringify(sent) : text }
   } catch (error) {
     throw new SpecError([`the task is no JSON: ${(error as Error).message}`])
   }

@@ -13,14 +13,14 @@ import {
 export interface EnqueueSpan {
   /** What the job carries on: of this span, else what the task names; null for neither. */
   readonly traceparent: string | null
-  end(outcome: string): void
+  end(): void
 }
 
 /**
  * Begins the span below the task's own `traceparent`, or below what is active in the host program. Without an SDK in that
  * program OpenTelemetry's API makes none, and only passes on what it was given.
  */
-export function enqueueSpan({ taskId, traceparent }: Task, queue: string): EnqueueSpan {
+export function enqueueSpan({ taskId, traceparent }: Task, queue: string, startTime: Date): EnqueueSpan {
   const parent = traceparent === null ? context.active() : contextOf(traceparent)
   const attributes = {
     'messaging.system': 'bullmq',
@@ -29,13 +29,14 @@ export function enqueueSpan({ taskId, traceparent }: Task, queue: string): Enque
     'agirunner.task_id': taskId,
   }
   const tracer = trace.getTracer('@agirunner/producer')
-  const span = tracer.startSpan('agirunner enqueue', { kind: SpanKind.PRODUCER, attributes }, parent)
+  const span = tracer.startSpan(
+    'agirunner enqueue',
+    { kind: SpanKind.PRODUCER, attributes, startTime },
+    parent,
+  )
   return {
     traceparent: traceparentOf(span) ?? traceparent,
-    end: outcome => {
-      span.setAttribute('agirunner.outcome', outcome)
-      span.end()
-    },
+    end: () => span.end(),
   }
 }
 

@@ -99,6 +99,25 @@ describe('a task in a container that waited', () => {
     expect(result.egressDenied).toEqual([{ host: 'other.invalid', port: 80, count: 1 }])
   })
 
+  it('has its own processors and memory, whatever waited had', async () => {
+    await begin()
+    const script = 'cat /sys/fs/cgroup/memory/memory.limit_in_bytes /sys/fs/cgroup/memory.max 2>/dev/null'
+    const task = (memory: string) => ({
+      environment: { resources: { memory, cpu: 1 } },
+      run: { script: `${script}; true` },
+    })
+    const first = await run(task('128m'))
+    await untilParked(world, first.result)
+    const more = await run(task('256m'))
+    expect(more).toMatchObject({ stdout: `${256 * 2 ** 20}\n`, result: { container: { parked: true } } })
+    await untilParked(world, more.result)
+    const hungry = { ...task('64m'), run: { script: 'tail -c 200m /dev/zero > /dev/null; sleep 1' } }
+    expect((await run(hungry)).result).toMatchObject({
+      failure: { code: 'task.out_of_memory' },
+      container: { parked: true },
+    })
+  })
+
   it('goes on with another worker when its own is killed', async () => {
     await begin()
     const first = await run({ run: { script: 'true' } })

@@ -5,7 +5,7 @@ import type { Artifact, Changes, LogSummary, RedisNames, Skipped, StepResult } f
 import type { Redis } from 'ioredis'
 import type { AttemptState } from '../attempt-state.js'
 import { commandNames } from '../execution/commands.js'
-import type { DiskRecord } from '../execution/disk-watch.js'
+import { type DiskRecord, UNSEEN_DISK } from '../execution/disk-watch.js'
 import type { Exit, RunningContainer } from '../execution/running-container.js'
 import type { AcceptedTask } from '../intake/accepted-task.js'
 import type { Releasable } from '../support/lifecycle.js'
@@ -71,13 +71,14 @@ const FILES = 'files'
 const LOG = 'log'
 
 /** One attempt's capture: follows the log from the start, reads the rest at the end. */
-export class Capture {
+export class Capture implements Releasable {
   readonly #options: CaptureOptions
   readonly #accepted: AcceptedTask
-  readonly #container: RunningContainer
+  readonly #plan: WorkspacePlan
   readonly #state: AttemptState
   readonly #folder: string
   readonly #log: LogCapture
+  #container: RunningContainer | null = null
   #isElsewhere = false
 
   /**
@@ -113,23 +114,25 @@ export class Capture {
     const stream = LogStream.open(options.redis, options.names, { ...accepted, taskId: task.taskId })
     const folder = resume
       ? await resumeFolder(options.dataDir, accepted, [LOG, `${LOG}.index`])
-      : await artifactFolder(options.dataDir, accepted)
+      : artifactFolder(options.dataDir, accepted)
     const file = join(folder, LOG)
     const store = await LogCapture.openStore({ file, stream: await stream, resume })
     return { folder, stream: await stream, store, resume, isFollowed: false }
   }
 
+  /** Follows the log of a container that need not be there yet, whose first byte is seen when it comes. */
   static async follow(
     options: CaptureOptions,
     accepted: AcceptedTask,
-    container: RunningContainer,
+    plan: WorkspacePlan,
     state: AttemptState,
     prepared: PreparedCapture,
   ): Promise<Capture> {
     const { folder, stream, store, resume } = prepared
     const { task } = accepted
+    let onCeiling = () => {}
     const log = await LogCapture.open({
-      folder: container.plan.slot.log,
+      folder: plan.slot.log,
       file: join(folder, LOG),
       stream,
       store,
@@ -139,40 +142,52 @@ export class Capture {
       limitBytes: task.limits.logBytes,
       ceilingBytes: options.logCeilingBytes,
       onTruncated: bytes => state.logTruncated({ limitBytes: bytes }),
-      onCeiling: () => container.stopOver('task.log_limit'),
+      onCeiling: () => onCeiling(),
     })
     prepared.isFollowed = true
-    const { notMaskable } = accepted.redactor
-    if (notMaskable.length > 0) state.progress({ secretsTooShortToMask: notMaskable })
-    return new Capture(options, accepted, container, state, folder, log)
+    const capture = new Capture(options, accepted, plan, state, folder, log)
+    onCeiling = () => capture.#stopOver()
+    return capture
   }
 
   private constructor(
     options: CaptureOptions,
     accepted: AcceptedTask,
-    container: RunningContainer,
+    plan: WorkspacePlan,
     state: AttemptState,
     folder: string,
     log: LogCapture,
   ) {
     this.#options = options
     this.#accepted = accepted
-    this.#container = container
+    this.#plan = plan
     this.#state = state
     this.#folder = folder
     this.#log = log
   }
 
+  /** The container runs. */
+  attend(container: RunningContainer): void {
+    this.#container = container
+    const { notMaskable } = this.#accepted.redactor
+    if (notMaskable.length > 0) this.#state.progress({ secretsTooShortToMask: notMaskable })
+    if (this.#log.overCeiling) this.#stopOver()
+  }
+
+  #stopOver(): void {
+    this.#container?.stopOver('task.log_limit')
+  }
+
   /**
-   * Reads what the ended container left, whatever ended it.
+   * Reads what a container left of which nothing runs any more, whatever ended it.
    *
    * @throws TaskFailure `capture.failed`
    */
-  async seal(exit: Exit, signal: AbortSignal): Promise<CapturedOutputs> {
+  async seal(exiting: Promise<Exit>, signal: AbortSignal): Promise<CapturedOutputs> {
     this.#state.enter('capture')
-    const { plan } = this.#container
+    const plan = this.#plan
     // Before anything is read, because reading may write where the engine shares no files.
-    const disk = await this.#container.disk()
+    const disk = (await this.#container?.disk()) ?? UNSEEN_DISK
     const [logs, changes, output] = await Promise.all([
       this.#log.finish(),
       this.#accepted.task.capture.changes === 'none' ? NO_CHANGES : this.#changes(plan, signal),
@@ -180,6 +195,7 @@ export class Capture {
     ])
     // After the others, which have brought to this disk what is looked through here.
     const kept = await this.#artifacts(plan, signal)
+    const exit = await exiting
     const sealed = {
       exit,
       steps: this.#steps(exit),
@@ -196,7 +212,13 @@ export class Capture {
     return stored
   }
 
-  /** Stops following, and gives back the folder of what has been stored elsewhere. */
+  /** As `abandon`; what was written for a container that never ran goes too. */
+  async release(): Promise<void> {
+    await this.abandon()
+    if (this.#container === null) await rm(this.#folder, { recursive: true, force: true })
+  }
+
+  /** Stops following, and gives back the folder of what has been stored elsewhere. Repeatable. */
   async abandon(): Promise<void> {
     await this.#log.abandon()
     await this.#log.settled()

@@ -203,6 +203,12 @@ export interface ContainerEngine {
   kill(id: string, signal: 'SIGTERM' | 'SIGKILL'): Promise<void>
   /** @throws `container.create_failed` when another has the name */
   rename(id: string, name: string): Promise<void>
+  /**
+   * Changes what a container may use that exists already.
+   *
+   * @throws TaskFailure `container.create_failed`, such as when it uses more by now
+   */
+  setLimits(id: string, limits: Pick<ContainerSpec, 'cpus' | 'memoryBytes'>): Promise<void>
   /** Takes a container off a network, whether it runs or not; succeeds when it is not on it. */
   disconnect(id: string, network: string): Promise<void>
   /** Kills and removes it with its anonymous volumes. Resolves when it is gone. */

@@ -71,6 +71,11 @@ export class Accounting {
     })
   }
 
+  /** A process of the container's, as this process sees it; null where it can't, and before `begin`. */
+  get pid(): number | null {
+    return this.#meter?.pid ?? null
+  }
+
   /** The exit with what the counters say of it. */
   async complete(exit: Exit): Promise<Exit> {
     await this.#meter?.finish()

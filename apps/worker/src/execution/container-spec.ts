@@ -61,8 +61,7 @@ export function containerSpec(shape: Shape, options: SpecOptions): ContainerSpec
       '/tmp': `rw,exec,nosuid,nodev,mode=1777,size=${resources.tmp}`,
     },
     // A limit above what the machine has is no limit: the engine would refuse it.
-    cpus: Math.min(resources.cpu, options.engine.cpus),
-    memoryBytes: resources.memory,
+    ...limitsOf(resources, options.engine),
     pids: resources.pids,
     shmBytes: resources.shm,
     network: options.network.name,
@@ -100,4 +99,12 @@ export function taskEnvironment(accepted: AcceptedTask, network: TaskNetwork): R
     AGIRUNNER_CONTEXT: INSIDE.context,
     AGIRUNNER_OUTPUT: INSIDE.output,
   }
+}
+
+/** An engine refuses more processors than it has. */
+export function limitsOf(
+  { cpu, memory }: Shape['resources'],
+  { cpus }: EngineInfo,
+): Pick<ContainerSpec, 'cpus' | 'memoryBytes'> {
+  return { cpus: Math.min(cpu, cpus), memoryBytes: memory }
 }

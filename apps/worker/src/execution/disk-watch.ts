@@ -88,7 +88,7 @@ export class DiskWatch {
   async #look(): Promise<void> {
     const { plan, diskBytes, outputBytes } = this.#options
     if (plan.slot.disk) {
-      const { bytes, full } = await plan.slot.disk.usage()
+      const { bytes, full } = plan.slot.disk.usage()
       this.#bytes = bytes + this.#rootBytes
       this.#wasFull ||= full
     } else this.#bytes = (await this.#written()) + this.#rootBytes

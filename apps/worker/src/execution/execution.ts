@@ -1,4 +1,4 @@
-import { chownSync, writeFileSync } from 'node:fs'
+import { writeFileSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { TaskFailure } from '@agirunner/contracts'
@@ -7,13 +7,15 @@ import type { TaskGroups } from '../engine/cgroup/task-groups.js'
 import type { ContainerEngine, EngineInfo } from '../engine/engine.js'
 import { LABELS, type Owner } from '../engine/labels.js'
 import type { AcceptedTask } from '../intake/accepted-task.js'
+import { isInit, processEnd } from '../support/process-end.js'
 import type { WorkspacePlan } from '../workspace/plan.js'
 import { savePlan } from '../workspace/saved-plan.js'
+import { writeOwned } from '../workspace/slots.js'
 import { Accounting } from './accounting.js'
 import { AttachedLog } from './attached-log.js'
 import type { Adopted } from './bootstrap-watch.js'
 import { type Claim, writeClaim } from './claim.js'
-import { containerName, containerSpec, secretVariables, taskEnvironment } from './container-spec.js'
+import { containerName, containerSpec, limitsOf, secretVariables, taskEnvironment } from './container-spec.js'
 import { DiskWatch } from './disk-watch.js'
 import { renderGate, renderSecrets, SCRIPT_FILE, SECRETS_FILE, TASK_FILE } from './gate.js'
 import type { Images, ReadyImage } from './images/images.js'
@@ -23,7 +25,7 @@ import type { ParkedContainer } from './parking/parked-container.js'
 import type { ParkingLot } from './parking/parking-lot.js'
 import { refuseProfile } from './profiles.js'
 import type { RunningContainer } from './running-container.js'
-import { shapeOf } from './shape.js'
+import { type Shape, shapeOf } from './shape.js'
 import { newBorder } from './step-borders.js'
 import { Supervisor } from './supervise.js'
 
@@ -73,9 +75,10 @@ export class Execution {
     const parked = parking?.take(shape) ?? null
     if (parked === null) return null
     const image = this.#readyImage(accepted, state, signal)
+    const fit = this.#fit(parked, shape)
     // Awaited when the workspace is there; until then nobody is to blame.
-    image.catch(() => undefined)
-    return { parked, image }
+    for (const promise of [image, fit]) promise.catch(() => undefined)
+    return { parked, image, fit }
   }
 
   /**
@@ -100,15 +103,27 @@ export class Execution {
     const own = () => this.#startOwn(image, accepted, plan, state, signal)
     if (parking === null) return await own()
     const shape = shapeOf(accepted, image.reference)
-    const opened = await this.#openParked(parked, image, accepted, plan, state, signal)
+    const isFit = (await reserved?.fit) ?? true
+    const opened = await this.#openParked(parked, isFit, image, accepted, plan, state, signal)
     if (opened === null) return await parking.first(shape, image.info, own)
     parking.use(shape, image.info, opened.exit)
     return opened
   }
 
+  /** Gives it the limits that the task is to have. @returns whether it has them */
+  async #fit({ id, shape: { resources } }: ParkedContainer, { resources: wanted }: Shape): Promise<boolean> {
+    if (resources.cpu === wanted.cpu && resources.memory === wanted.memory) return true
+    const { engine, info } = this.#options
+    return await engine.setLimits(id, limitsOf(wanted, info)).then(
+      () => true,
+      () => false,
+    )
+  }
+
   /** @returns null when it can't be used any more: then its container is gone, and its slot is as it was */
   async #openParked(
     parked: ParkedContainer | null,
+    isFit: boolean,
     image: ReadyImage,
     accepted: AcceptedTask,
     plan: WorkspacePlan,
@@ -117,7 +132,7 @@ export class Execution {
   ): Promise<RunningContainer | null> {
     if (parked === null) return null
     // Somebody may have given the name to another image since.
-    if (parked.imageId !== image.info.id) return await this.#giveUp(parked, plan)
+    if (!isFit || parked.imageId !== image.info.id) return await this.#giveUp(parked, plan)
     const { engine, groups, owner, networks } = this.#options
     const network = await networks.assign(parked.network, accepted.task, place => state.egressDenied(place))
     const { id: slot } = plan.slot
@@ -328,16 +343,15 @@ export class Execution {
     border: string | null,
     name: string,
   ): void {
-    const { log, gate } = plan.slot
+    const { gate } = plan.slot
     const { run, environment } = accepted.task
     const notes = [...notesOf(plan), ...secretNotes(accepted)]
     const { bootstrap } = environment
     const variables = secretVariables(accepted)
     const secrets = variables.size > 0
     const script = renderGate(run, taskEnvironment(accepted, network), { border, notes, bootstrap, secrets })
-    if (secrets) writeOwned(join(gate, SECRETS_FILE), renderSecrets(variables), plan)
+    if (secrets) writeOwned(join(gate, SECRETS_FILE), renderSecrets(variables), plan.owner)
     writeFileSync(join(gate, name), script, { mode: 0o444, flag: 'wx' })
-    for (const file of ['o', 'e', 's']) writeOwned(join(log, file), '', plan)
   }
 
   /** A container of the same name can only be left of an attempt of the same number that died: ours to replace. */
@@ -362,7 +376,8 @@ export class Execution {
     const { accepted, plan, log, network, accounting, made, state, claim, adopted, parked } = started
     const { engine, bootstrapMs } = this.#options
     const { timeout, grace } = accepted.task.limits
-    const { length: commands } = accepted.task.environment.bootstrap
+    const { environment } = accepted.task
+    const { length: commands } = environment.bootstrap
     const supervisor = new Supervisor({
       engine,
       id: made.id,
@@ -380,7 +395,7 @@ export class Execution {
         await plan.delivery.collectMarks(new AbortController().signal)
       },
     })
-    const { resources, profile } = accepted.task.environment
+    const { resources, profile } = environment
     const disk = new DiskWatch({
       engine,
       id: made.id,
@@ -397,6 +412,9 @@ export class Execution {
     })
     // As with the supervisor's own: whoever waits sees the rejection.
     exit.catch(() => undefined)
+    // A bootstrap's end may be found out together with the exit only.
+    const isSeen = environment.runtime === null && plan.delivery.shared && commands === 0
+    const gone = goneBy(supervisor.exit, isSeen ? accounting.pid : null)
     return {
       id: made.id,
       name: made.name,
@@ -405,6 +423,7 @@ export class Execution {
       plan,
       parked,
       exit,
+      gone,
       usage: () => accounting.usage(),
       egress: () => network.egress(),
       disk: () => disk.finish(),
@@ -430,6 +449,8 @@ export class Execution {
 export interface Reservation {
   readonly parked: ParkedContainer
   readonly image: Promise<ReadyImage>
+  /** Whether it has the task's limits. */
+  readonly fit: Promise<boolean>
 }
 
 /** A container that runs, and what belongs to it. */
@@ -447,6 +468,23 @@ interface Started {
   readonly parked: boolean
   /** Settles when the container has its task's name; not there where it had it from the start. */
   readonly renamed?: Promise<void>
+}
+
+/**
+ * When nothing of a container runs any more: once its first process has ended, with which the kernel ends all others, or
+ * when the engine says so.
+ *
+ * @param pid one of its processes, null where only the engine knows
+ */
+async function goneBy(exit: Promise<unknown>, pid: number | null): Promise<void> {
+  const told = exit.then(
+    () => undefined,
+    () => undefined,
+  )
+  if (pid === null || !isInit(pid)) return await told
+  const stop = new AbortController()
+  await Promise.race([processEnd(pid, stop.signal), told])
+  stop.abort()
 }
 
 /** An engine that gave no answer may have started it. */
@@ -477,10 +515,4 @@ function secretNotes({ redactor }: AcceptedTask): string[] {
 /** A path is the repository's to choose: nothing in it may act on a terminal. */
 function printable(path: string): string {
   return /^[\p{L}\p{N}\p{P}\p{S} ]+$/u.test(path) ? path : JSON.stringify(path)
-}
-
-/** For the task's user alone, who appends to a log file as well. */
-function writeOwned(path: string, bytes: Buffer | string, { owner }: WorkspacePlan): void {
-  writeFileSync(path, bytes, { flag: 'wx', mode: 0o600 })
-  chownSync(path, owner.uid, owner.gid)
 }

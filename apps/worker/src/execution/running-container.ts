@@ -43,6 +43,11 @@ export interface RunningContainer extends Releasable {
   disk(): Promise<DiskRecord>
   /** Settles once the container has ended, for whatever cause. Rejects only when the engine can't be asked any more. */
   readonly exit: Promise<Exit>
+  /**
+   * Settles when nothing of it runs any more, which the kernel may say before the engine does; at the latest with `exit`.
+   * Never rejects.
+   */
+  readonly gone: Promise<void>
   /** What its network has seen so far. Never rejects. */
   egress(): Promise<Egress>
   /** Takes it off its network for good, so that another task may have that. */

@@ -21,9 +21,15 @@ export function shapeOf({ task, secrets }: AcceptedTask, reference: string): Sha
 }
 
 /** Equal for equal shapes. */
-export function keyOf({ reference, profile, runtime, network, resources, secrets }: Shape): string {
-  const { cpu, memory, pids, disk, tmp, shm } = resources
-  return JSON.stringify([reference, profile, runtime, network, cpu, memory, pids, disk, tmp, shm, secrets])
+export function keyOf(shape: Shape): string {
+  const { cpu, memory } = shape.resources
+  return JSON.stringify([fixedKeyOf(shape), cpu, memory])
+}
+
+/** Equal for shapes that differ at most in what can be changed while a container runs: its processors and its memory. */
+export function fixedKeyOf({ reference, profile, runtime, network, resources, secrets }: Shape): string {
+  const { pids, disk, tmp, shm } = resources
+  return JSON.stringify([reference, profile, runtime, network, pids, disk, tmp, shm, secrets])
 }
 
 /** A short name for a shape's key, for who counts what waits by it. */

@@ -56,6 +56,8 @@ export class Meter {
   readonly #group: TaskGroup | null
   readonly #network: NetworkCounters | null
   readonly #timers: readonly NodeJS.Timeout[]
+  /** A process of the container's, as this process sees it; null where it can't. */
+  readonly pid: number | null
   #figures: Figures = NO_FIGURES
   #networkTotals: NetworkTotals | null = null
   readonly #since = monotonicMs()
@@ -68,6 +70,7 @@ export class Meter {
   constructor(options: MeterOptions) {
     this.#options = options
     const pid = options.group?.attach(options.id) ?? null
+    this.pid = typeof pid === 'number' ? pid : null
     this.#group = pid === 'elsewhere' ? null : options.group
     this.#network = typeof pid === 'number' && options.networked ? NetworkCounters.open(pid) : null
     this.#timers = [

@@ -2,6 +2,8 @@ import { type RedisNames, TaskFailure } from '@agirunner/contracts'
 import type { Redis } from 'ioredis'
 import type { TaskRecords } from './records.js'
 
+type OnCancel = (failure: TaskFailure) => void
+
 /**
  * Hears of cancels. A cancel is a key in Redis, which no lost message can undo, and a message, which makes it quick:
  * running tasks look at their key when they start and after each reconnect.
@@ -9,7 +11,7 @@ import type { TaskRecords } from './records.js'
 export class Cancellations {
   readonly #subscriber: Redis
   readonly #records: TaskRecords
-  readonly #running = new Map<string, (failure: TaskFailure) => void>()
+  readonly #running = new Map<string, Set<OnCancel>>()
 
   constructor(options: {
     subscriber: Redis
@@ -34,10 +36,20 @@ export class Cancellations {
   }
 
   /** Calls `cancel` once the task's cancel is asked for, at once when it already is. Stop with the returned function. */
-  async watch(taskId: string, cancel: (failure: TaskFailure) => void): Promise<() => void> {
-    this.#running.set(taskId, cancel)
+  async watch(taskId: string, cancel: OnCancel): Promise<() => void> {
+    const stop = this.listen(taskId, cancel)
     await this.#check(taskId)
-    return () => this.#running.delete(taskId)
+    return stop
+  }
+
+  /** As `watch`, for who asks itself whether it already is, after this. */
+  listen(taskId: string, cancel: OnCancel): () => void {
+    const listeners = this.#running.get(taskId) ?? new Set()
+    this.#running.set(taskId, listeners.add(cancel))
+    return () => {
+      listeners.delete(cancel)
+      if (listeners.size === 0 && this.#running.get(taskId) === listeners) this.#running.delete(taskId)
+    }
   }
 
   async close(): Promise<void> {
@@ -46,7 +58,8 @@ export class Cancellations {
 
   async #check(taskId: string): Promise<void> {
     const reason = await this.#records.cancelReason(taskId)
-    if (reason !== null) this.#running.get(taskId)?.(canceledFailure(reason))
+    if (reason === null) return
+    for (const cancel of this.#running.get(taskId) ?? []) cancel(canceledFailure(reason))
   }
 }
 

@@ -23,7 +23,14 @@ export interface TaskRecord {
 }
 
 export type Begun =
-  | { readonly state: 'started'; readonly fence: number; readonly attempt: number }
+  | {
+      readonly state: 'started'
+      readonly fence: number
+      readonly attempt: number
+      readonly record: TaskRecord
+      /** Why the task is canceled already; null when it is not. */
+      readonly cancelReason: string | null
+    }
   | { readonly state: 'leased'; readonly leftMs: number }
   | { readonly state: 'finished' }
 
@@ -44,20 +51,7 @@ export class TaskRecords {
   }
 
   async read(taskId: string): Promise<TaskRecord> {
-    const fields = await this.#redis.hgetall(this.#names.record(taskId))
-    const attempts = Object.entries(fields)
-      .filter(([field]) => field.startsWith('attempt:'))
-      .map(([, text]) => JSON.parse(text) as AttemptRecord)
-      .toSorted((a, b) => a.attempt - b.attempt)
-    const ran = Object.keys(fields)
-      .filter(field => field.startsWith('ran:'))
-      .map(field => Number(field.slice(4)))
-    return {
-      attempts,
-      ran: new Set(ran),
-      createdAt: fields.createdAt ?? null,
-      fence: fields.fence === undefined ? null : Number(fields.fence),
-    }
+    return readRecord(await this.#redis.hgetall(this.#names.record(taskId)))
   }
 
   async cancelReason(taskId: string): Promise<string | null> {
@@ -78,8 +72,8 @@ export class TaskRecords {
   }
 
   async begin(taskId: string, worker: string, startedAt: string): Promise<Begun> {
-    const { record, result, lease, fence } = this.#names
-    const keys = [record(taskId), result(taskId), lease(taskId), fence]
+    const { record, result, lease, fence, cancel } = this.#names
+    const keys = [record(taskId), result(taskId), lease(taskId), fence, cancel(taskId)]
     const answer = (await this.#redis.eval(
       scripts.BEGIN_ATTEMPT,
       keys.length,
@@ -87,10 +81,11 @@ export class TaskRecords {
       worker,
       startedAt,
       LEASE_MS,
-    )) as [string, number, number]
-    if (answer[0] === 'started') return { state: 'started', fence: answer[1], attempt: answer[2] }
+    )) as ['finished'] | ['leased', number] | ['started', number, number, string[], string | null]
+    if (answer[0] === 'finished') return { state: 'finished' }
     if (answer[0] === 'leased') return { state: 'leased', leftMs: answer[1] }
-    return { state: 'finished' }
+    const [state, number, attempt, fields, cancelReason] = answer
+    return { state, fence: number, attempt, record: readRecord(pairsOf(fields)), cancelReason }
   }
 
   /** @returns the fence, or null when the task is finished or running */
@@ -182,11 +177,11 @@ export class TaskRecords {
     )
   }
 
-  /** Writes the task's one result. `attempt` is the record of the attempt that ended it, null when none ran. */
+  /** Writes the task's one result, with its last events. `attempt` is the record of the attempt that ended it, null when none ran. */
   async finish(
     fence: number,
     result: TaskResult,
-    event: NewEvent,
+    last: readonly NewEvent[],
     attempt: AttemptRecord | null,
   ): Promise<'written' | 'exists' | 'stale'> {
     const { taskId } = result
@@ -198,14 +193,37 @@ export class TaskRecords {
       ...keys,
       fence,
       JSON.stringify(result),
-      JSON.stringify(event),
       attempt?.attempt ?? 0,
       attempt ? JSON.stringify(attempt) : '',
       RETENTION_SECONDS,
       doneChannel,
       taskId,
+      ...last.map(event => JSON.stringify(event)),
     )) as 'written' | 'exists' | 'stale'
     if (written === 'written') this.#observer.finished(result)
     return written
   }
+}
+
+function readRecord(fields: Readonly<Record<string, string>>): TaskRecord {
+  const attempts = Object.entries(fields)
+    .filter(([field]) => field.startsWith('attempt:'))
+    .map(([, text]) => JSON.parse(text) as AttemptRecord)
+    .toSorted((a, b) => a.attempt - b.attempt)
+  const ran = Object.keys(fields)
+    .filter(field => field.startsWith('ran:'))
+    .map(field => Number(field.slice(4)))
+  return {
+    attempts,
+    ran: new Set(ran),
+    createdAt: fields.createdAt ?? null,
+    fence: fields.fence === undefined ? null : Number(fields.fence),
+  }
+}
+
+/** Field, value, field, value, … as a script returns a hash. */
+function pairsOf(flat: readonly string[]): Record<string, string> {
+  const fields: Record<string, string> = {}
+  for (let at = 0; at + 1 < flat.length; at += 2) fields[flat[at] as string] = flat[at + 1] as string
+  return fields
 }

@@ -33,6 +33,13 @@ export class EventWriter {
     while (this.#sending) await this.#sending
   }
 
+  /** What was not sent yet, and will not be sent from here. */
+  take(): NewEvent[] {
+    const taken = this.#pending
+    this.#pending = []
+    return taken
+  }
+
   async #drain(): Promise<void> {
     try {
       while (this.#pending.length > 0) {

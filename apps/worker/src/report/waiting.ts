@@ -57,6 +57,6 @@ async function endWaiting(
     worker,
   })
   const event = finishedEvent(result, record.attempts.at(-1)?.attempt ?? 0)
-  const written = await records.finish(fence, { ...result, worker: null }, event, null)
+  const written = await records.finish(fence, { ...result, worker: null }, [event], null)
   log.info('task ended while it waited', { taskId, code: failure.code, written })
 }

@@ -1,21 +1,13 @@
-import { Shell } from '../support/shell.js'
+import { MOUNT, mount } from '../support/libc.js'
 import { unmountDisk } from './disk/disk-image.js'
 import type { Delivery, OverlayLayers, Slot } from './plan.js'
 import { OVERLAY_OPTIONS, sharedFolders } from './shared-folders.js'
-
-/** Of this process: it is started with the first mount. */
-const shell = new Shell()
-
-/** Ends what mounts; a later mount starts it again. */
-export function closeMounter(): void {
-  shell.close()
-}
 
 /**
  * Mounts a task's repository where a container sees it that may have been running for long: on a folder of the slot's disk
  * that the container has, with what is mounted on it later.
  *
- * @throws Error with what `mount` said
+ * @throws Error with the errno's name as its `code`
  */
 export async function mountLate(
   slot: Slot & { readonly live: string },
@@ -23,8 +15,11 @@ export async function mountLate(
   readOnly: boolean,
 ): Promise<Delivery> {
   const { lower, upper, work } = layers
-  const options = `${readOnly ? 'ro' : 'rw'},nosuid,nodev,lowerdir=${lower},upperdir=${upper},workdir=${work},${OVERLAY_OPTIONS}`
-  await shell.run('mount', ['-i', '-n', '-t', 'overlay', '-o', options, 'overlay', slot.live])
+  await mount('overlay', slot.live, {
+    type: 'overlay',
+    flags: MOUNT.noSuid | MOUNT.noDev | (readOnly ? MOUNT.readOnly : 0),
+    data: `lowerdir=${lower},upperdir=${upper},workdir=${work},${OVERLAY_OPTIONS}`,
+  })
   return lateDelivery(slot)
 }
 

@@ -1,12 +1,16 @@
 import { mkdir, readdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { runProgram } from '../support/program.js'
+import { MOUNT, mount } from '../support/libc.js'
 import { unmountDisk } from './disk/disk-image.js'
 import { removeTree } from './remove-tree.js'
 
 /** Enough for a task's secrets, its gate, and one of each to replace it. */
 const MEMORY_BYTES = 16 * 2 ** 20
-const OPTIONS = `size=${MEMORY_BYTES},nr_inodes=4096,mode=0711,nosuid,nodev,noexec`
+const OPTIONS = {
+  type: 'tmpfs',
+  flags: MOUNT.noSuid | MOUNT.noDev | MOUNT.noExec,
+  data: `size=${MEMORY_BYTES},nr_inodes=4096,mode=0711`,
+}
 
 /**
  * Makes a folder whose files are in memory and on no disk.
@@ -16,7 +20,7 @@ const OPTIONS = `size=${MEMORY_BYTES},nr_inodes=4096,mode=0711,nosuid,nodev,noex
 export async function mountMemory(folder: string): Promise<void> {
   await mkdir(folder, { mode: 0o711 })
   try {
-    await runProgram('mount', ['-t', 'tmpfs', '-o', OPTIONS, 'tmpfs', folder])
+    await mount('tmpfs', folder, OPTIONS)
   } catch (error) {
     await removeTree(folder)
     throw error

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import { chownSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { Owner } from '../engine/labels.js'
 import { processStart } from '../support/identity.js'
@@ -17,6 +18,8 @@ export interface FileOwner {
 const TASK_USER: FileOwner = { uid: 10_001, gid: 10_001 }
 /** Below a slot. */
 const MEMORY = 'memory'
+/** In its log folder: stdout, stderr, and the gate's marks. */
+const LOG_FILES = ['o', 'e', 's']
 const ROOT: FileOwner = { uid: 0, gid: 0 }
 
 /**
@@ -85,6 +88,8 @@ export async function makeSlot(
     makeOwned(slot.output, 0o755, owner)
     makeOwned(slot.home, 0o700, owner)
     makeOwned(slot.log, 0o700, owner)
+    // What the gate appends to; they are there before the task, for who follows them from its first byte.
+    for (const name of LOG_FILES) writeOwned(join(slot.log, name), '', owner)
     return slot
   } catch (error) {
     await disk?.release()
@@ -124,12 +129,38 @@ export function readOwner(root: string): SlotOwner | null {
 export async function removeSlot({ root, disk, memory }: Slot): Promise<void> {
   if (memory !== null) await unmountMemory(memory)
   await disk?.release()
+  await removeRoot(root, disk !== null)
+}
+
+/**
+ * What a task wrote may need a program to remove it. Where that was on its disk, only the worker's own folders are left, and
+ * a program's start takes longer than they do.
+ */
+async function removeRoot(root: string, isOwn: boolean): Promise<void> {
+  if (
+    isOwn &&
+    (await rm(root, { recursive: true, force: true }).then(
+      () => true,
+      () => false,
+    ))
+  )
+    return
   await removeTree(root)
 }
 
 /** Enough for a reaper to tell whether the worker lives: pids are used again, a pid and its start are not. */
 function describeOwner(worker: Owner) {
   return { ...worker, pid: process.pid, pidStart: processStart(process.pid) }
+}
+
+/**
+ * Writes a new file that only the task's user may read or write.
+ *
+ * @throws Error (`EEXIST` also where a link lies)
+ */
+export function writeOwned(path: string, bytes: Buffer | string, owner: FileOwner): void {
+  writeFileSync(path, bytes, { flag: 'wx', mode: 0o600 })
+  if (isRoot()) chownSync(path, owner.uid, owner.gid)
 }
 
 function makeOwned(path: string, mode: number, owner: FileOwner): void {

@@ -13,7 +13,7 @@ import type { TaskDisks } from './disk/task-disks.js'
 import { diskFull, isDiskFull } from './disk-full.js'
 import { personalize, placeFiles, placingsOf, writeContext } from './files.js'
 import type { PushJob } from './git/push-job.js'
-import { closeMounter, isLive, lateDelivery } from './late-overlay.js'
+import { isLive, lateDelivery } from './late-overlay.js'
 import { isMountable, makeLayers } from './layers.js'
 import type { Delivery, Slot, Strategy, WorkspacePlan } from './plan.js'
 import type { PushWatch } from './push.js'
@@ -157,10 +157,10 @@ class WorkspaceRoom implements Workspaces {
       const { base, compareWith, readOnly, notes, leftOut } = sourced
       writeSecrets(slot, accepted, owner)
       const furnished = await this.#furnish(accepted, slot, sourced, made, signal)
-      await slot.disk?.begin()
+      slot.disk?.begin()
       return { slot, base, compareWith, readOnly, notes, leftOut, owner, release, ...furnished }
     } catch (error) {
-      const onItsDisk = isDiskFull(error) && (await slot.disk?.usage().catch(() => null))?.full === true
+      const onItsDisk = isDiskFull(error) && isFull(slot)
       await release().catch(() => undefined)
       signal.throwIfAborted()
       throw inPhase(onItsDisk ? tooLarge(accepted, error) : error)
@@ -222,7 +222,6 @@ class WorkspaceRoom implements Workspaces {
   async close(): Promise<void> {
     await this.#swept
     await this.#keeper.close()
-    closeMounter()
     await Promise.all([this.#remotes.close(), this.#hostDirectories.close()])
   }
 
@@ -256,6 +255,14 @@ class WorkspaceRoom implements Workspaces {
       // A volume that comes after its removal would stay.
       await early?.catch(() => undefined)
     }
+  }
+}
+
+function isFull({ disk }: Slot): boolean {
+  try {
+    return disk?.usage().full === true
+  } catch {
+    return false
   }
 }
 

@@ -33,7 +33,7 @@ describe('the folder of an attempt', () => {
     ['days:2', 48],
   ])('outlasts its task, and then stays as long as it should: %s', async (retention, hours) => {
     const task = accepted(retention)
-    const folder = await artifactFolder(dataDir, task)
+    const folder = artifactFolder(dataDir, task)
     expect(await sweepArtifacts(dataDir, Date.now() + 3 * HOUR)).toBe(0)
     await LOCAL_STORAGE.publish(task, folder, LEFT, new AbortController().signal)
     expect(await sweepArtifacts(dataDir, Date.now() + (hours - 0.1) * HOUR)).toBe(0)
@@ -42,9 +42,9 @@ describe('the folder of an attempt', () => {
 
   it('stays for ever once it is sealed, and goes when its worker died before', async () => {
     const task = accepted('forever')
-    const folder = await artifactFolder(dataDir, task)
+    const folder = artifactFolder(dataDir, task)
     expect(await sweepArtifacts(dataDir, Date.now() + 27 * HOUR)).toBe(1)
-    expect(await artifactFolder(dataDir, task)).toBe(folder)
+    expect(artifactFolder(dataDir, task)).toBe(folder)
     await LOCAL_STORAGE.publish(task, folder, LEFT, new AbortController().signal)
     expect(await readFile(join(folder, 'expires'), 'utf8')).toBe('never')
     expect(await sweepArtifacts(dataDir, Date.now() + 100_000 * HOUR)).toBe(0)

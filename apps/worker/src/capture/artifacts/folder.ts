@@ -1,17 +1,18 @@
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs'
 import { mkdir, readdir, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { AcceptedTask } from '../../intake/accepted-task.js'
 
 /**
  * The folder for what one attempt leaves behind, `$AGIRUNNER_DATA/artifacts/<tenant>/<task>/<fence>`: a stale attempt
- * writes into another one, which no result ever names.
+ * writes into another one, which no result ever names. Without leaving the thread, as it is on every task's way.
  */
-export async function artifactFolder(dataDir: string, { task, fence }: AcceptedTask): Promise<string> {
+export function artifactFolder(dataDir: string, { task, fence }: AcceptedTask): string {
   const folder = folderOf(dataDir, { task, fence })
   // A fence is never given twice, but a Redis that lost its data counts from the start again.
-  await rm(folder, { recursive: true, force: true })
-  await mkdir(folder, { recursive: true, mode: 0o700 })
-  await writeExpiry(folder, provisional({ task }))
+  rmSync(folder, { recursive: true, force: true })
+  mkdirSync(folder, { recursive: true, mode: 0o700 })
+  writeFileSync(...expiry(folder, provisional({ task })))
   return folder
 }
 
@@ -56,5 +57,9 @@ export function expiryOf(retention: string): Date | null {
 
 /** Tells the sweeper when the folder goes; null for never. */
 export async function writeExpiry(folder: string, at: Date | null): Promise<void> {
-  await writeFile(join(folder, 'expires'), at?.toISOString() ?? 'never')
+  await writeFile(...expiry(folder, at))
+}
+
+function expiry(folder: string, at: Date | null): [path: string, text: string] {
+  return [join(folder, 'expires'), at?.toISOString() ?? 'never']
 }

@@ -1,4 +1,4 @@
-import { fstatSync } from 'node:fs'
+import { fstatSync, readSync } from 'node:fs'
 import { constants, type FileHandle, open } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { LogEntry } from '@agirunner/contracts'
@@ -13,6 +13,12 @@ export interface LogRange {
   readonly to: number
 }
 
+/**
+ * So little of what was just written is in memory, and is read or written in less time than a trip through the pool of
+ * threads takes.
+ */
+export const AT_ONCE_BYTES = 8192
+
 const NAMES: Readonly<Record<StreamName, string>> = { stdout: 'o', stderr: 'e' }
 
 /**
@@ -25,11 +31,13 @@ export class LogFiles {
   /** @param folder the slot's log folder */
   static async open(folder: string): Promise<LogFiles> {
     const flags = constants.O_RDONLY | constants.O_NOFOLLOW
-    const stdout = await open(join(folder, NAMES.stdout), flags)
+    const opening = STREAMS.map(stream => open(join(folder, NAMES[stream]), flags))
     try {
-      return new LogFiles({ stdout, stderr: await open(join(folder, NAMES.stderr), flags) })
+      const [stdout, stderr] = (await Promise.all(opening)) as [FileHandle, FileHandle]
+      return new LogFiles({ stdout, stderr })
     } catch (error) {
-      await stdout.close()
+      for (const opened of await Promise.allSettled(opening))
+        if (opened.status === 'fulfilled') await opened.value.close()
       throw error
     }
   }
@@ -52,8 +60,21 @@ export class LogFiles {
     return await this.readInto(Buffer.allocUnsafe(length), stream, from)
   }
 
-  /** @returns what of the buffer was filled: as many bytes as there are, none at the end */
-  async readInto(buffer: Buffer, stream: StreamName, from: number): Promise<Buffer> {
+  /**
+   * @param expected how many there are, as far as is known
+   * @returns what of the buffer was filled: as many bytes as there are, none at the end
+   */
+  async readInto(
+    buffer: Buffer,
+    stream: StreamName,
+    from: number,
+    expected = buffer.length,
+  ): Promise<Buffer> {
+    if (expected <= AT_ONCE_BYTES)
+      return buffer.subarray(
+        0,
+        readSync(this.#files[stream].fd, buffer, 0, Math.min(buffer.length, AT_ONCE_BYTES), from),
+      )
     const { bytesRead } = await this.#files[stream].read(buffer, 0, buffer.length, from)
     return buffer.subarray(0, bytesRead)
   }

@@ -1,6 +1,9 @@
+import { writevSync } from 'node:fs'
 import { type FileHandle, open, rm, stat } from 'node:fs/promises'
-import type { StreamName } from './log-files.js'
+import { AT_ONCE_BYTES, type StreamName } from './log-files.js'
 import type { LogPart } from './log-pipe.js'
+
+type Files = [log: FileHandle, index: FileHandle]
 
 /** How far each stream has been told, and how long the file is with that; in bytes. */
 export interface LogPosition extends Readonly<Record<StreamName, number>> {
@@ -32,9 +35,10 @@ export class LogStore {
 
   /** @param seq of the last entry of the Redis stream, which an earlier attempt wrote */
   static async create(path: string, seq: number): Promise<LogStore> {
-    const log = await open(path, 'wx', 0o600)
-    const index = await open(indexOf(path), 'wx', 0o600)
-    await index.write(doubles([seq]))
+    const [log, index] = (await Promise.all(
+      [path, indexOf(path)].map(one => open(one, 'wx', 0o600)),
+    )) as Files
+    await writeAll(index, [doubles([seq])], 0)
     return new LogStore(path, log, index, START, 0)
   }
 
@@ -171,8 +175,9 @@ function doubles(numbers: readonly number[]): Buffer {
 
 async function writeAll(file: FileHandle, pieces: readonly Buffer[], position: number): Promise<void> {
   let rest = pieces
+  const isLittle = pieces.reduce((sum, piece) => sum + piece.length, 0) <= AT_ONCE_BYTES
   for (let at = position; rest.length > 0; ) {
-    const { bytesWritten } = await file.writev(rest, at)
+    const bytesWritten = isLittle ? writevSync(file.fd, rest, at) : (await file.writev(rest, at)).bytesWritten
     at += bytesWritten
     rest = withoutFirst(rest, bytesWritten)
   }

@@ -113,7 +113,7 @@ export class LogTail {
     onSizes(sizes)
     this.#last = stream
     const offset = this.#position[stream]
-    const bytes = await files.readInto(this.#buffer(), stream, offset)
+    const bytes = await files.readInto(this.#buffer(), stream, offset, sizes[stream] - offset)
     this.#position[stream] += bytes.length
     return bytes.length > 0 ? { stream, offset, bytes } : null
   }

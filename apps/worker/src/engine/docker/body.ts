@@ -41,9 +41,7 @@ export function createBody(spec: ContainerSpec): Docker.ContainerCreateOptions {
       CapDrop: ['ALL'],
       CapAdd: [...spec.capabilities],
       SecurityOpt: [...SECURITY_OPTIONS],
-      Memory: spec.memoryBytes,
-      MemorySwap: spec.memoryBytes,
-      NanoCpus: Math.round(spec.cpus * 1e9),
+      ...limitsBody(spec),
       PidsLimit: spec.pids,
       ShmSize: spec.shmBytes,
       OomScoreAdj: 500,
@@ -83,4 +81,9 @@ export function networkBody(network: NetworkSpec): Docker.NetworkCreateOptions {
       'com.docker.network.bridge.enable_icc': 'false',
     },
   }
+}
+
+/** What a container may use, of what can be changed while it runs. No swap: memory is all that it gets. */
+export function limitsBody({ cpus, memoryBytes }: Pick<ContainerSpec, 'cpus' | 'memoryBytes'>) {
+  return { Memory: memoryBytes, MemorySwap: memoryBytes, NanoCpus: Math.round(cpus * 1e9) }
 }

@@ -20,7 +20,7 @@ import type {
 import { type Allowed, bodyCheck } from './allowed-body.js'
 import { getArchive, putArchive } from './archive.js'
 import { attachOutput } from './attach.js'
-import { createBody, networkBody } from './body.js'
+import { createBody, limitsBody, networkBody } from './body.js'
 import { asEngineError, hasStatus, toFailure } from './errors.js'
 import { awaitExit, signalsTo, wasOutOfMemory } from './exit.js'
 import { askRegistry, pullImage } from './pull.js'
@@ -275,6 +275,15 @@ class DockerEngine implements ContainerEngine {
   async rename(id: string, name: string): Promise<void> {
     await this.#call('container.create_failed', `rename container ${id.slice(0, 12)} to ${name}`, () =>
       this.#docker.getContainer(id).rename({ name }),
+    )
+  }
+
+  async setLimits(
+    id: string,
+    { cpus, memoryBytes }: Pick<ContainerSpec, 'cpus' | 'memoryBytes'>,
+  ): Promise<void> {
+    await this.#call('container.create_failed', `change the limits of container ${id.slice(0, 12)}`, () =>
+      this.#docker.getContainer(id).update(limitsBody({ cpus, memoryBytes })),
     )
   }
 

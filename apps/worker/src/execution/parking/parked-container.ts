@@ -4,8 +4,8 @@ import { TaskFailure } from '@agirunner/contracts'
 import type { TaskGroups } from '../../engine/cgroup/task-groups.js'
 import type { ContainerEngine, EngineInfo, ImageInfo } from '../../engine/engine.js'
 import type { Owner } from '../../engine/labels.js'
+import { makeFifo } from '../../support/libc.js'
 import { type Releasable, ReleaseStack, sleep } from '../../support/lifecycle.js'
-import { runProgram } from '../../support/program.js'
 import type { Slot } from '../../workspace/plan.js'
 import type { Workspaces } from '../../workspace/workspaces.js'
 import { containerSpec } from '../container-spec.js'
@@ -79,7 +79,7 @@ async function parkIn(
   const group = (await groups?.make(slot.id, resources)) ?? null
   if (group) made.defer('group', () => group.remove())
   const gate = join(slot.gate, SCRIPT_FILE)
-  await runProgram('mkfifo', ['-m', '0644', gate])
+  await makeFifo(gate, 0o644)
   const id = await engine.create({
     ...containerSpec(shape, {
       name: `agirunner-parked-${slot.id}`,

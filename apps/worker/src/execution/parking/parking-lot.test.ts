@@ -72,6 +72,21 @@ describe('a parking lot', () => {
     expect(lot.status()).toMatchObject({ hits: 1, misses: 3, parked: [] })
   })
 
+  it('gives one of other processors and memory where there is none of the same', async () => {
+    const lot = open()
+    const like = (cpu: number, disk = 1) => {
+      const one = shape('a')
+      return { ...one, resources: { ...one.resources, cpu, disk } }
+    }
+    for (const cpu of [1, 2]) {
+      lot.use(like(cpu), image, Promise.resolve())
+      await jest.advanceTimersByTimeAsync(2000)
+    }
+    expect(lot.take(like(1, 2))).toBeNull()
+    expect(lot.take(like(2))?.shape.resources.cpu).toBe(2)
+    expect(lot.take(like(2))?.shape.resources.cpu).toBe(1)
+  })
+
   it('waits while a task has just begun, and while one’s own container is made', async () => {
     const lot = open()
     let started: (value: { exit: Promise<void> }) => void = () => undefined

@@ -3,7 +3,7 @@ import type { ImageInfo } from '../../engine/engine.js'
 import type { Releasable } from '../../support/lifecycle.js'
 import { type Log, messageOf } from '../../support/log.js'
 import type { ParkingBudget } from '../../support/parking-budget.js'
-import { keyOf, nameOfKey, type Shape } from '../shape.js'
+import { fixedKeyOf, keyOf, nameOfKey, type Shape } from '../shape.js'
 import type { ParkedContainer } from './parked-container.js'
 
 /** What a container that waits takes of the machine's memory, in bytes: its shell, its init, and the engine's shim. */
@@ -63,11 +63,15 @@ export class ParkingLot implements Releasable {
     this.#max = Math.min(options.max, Math.floor(options.memoryBytes / PARKED_BYTES))
   }
 
-  /** One that waits for a task of that shape; it is the caller's from now on. Null when there is none. */
+  /**
+   * One that waits for a task of that shape, or of one with other processors and memory, which the caller changes; it is the
+   * caller's from now on. Null when there is none.
+   */
   take(shape: Shape): ParkedContainer | null {
-    const key = keyOf(shape)
     // The one that waits for longest, so that none grows old beside others that are used.
-    const at = this.#parked.findIndex(parked => parked.key === key)
+    const exact = this.#parked.findIndex(parked => parked.key === keyOf(shape))
+    const fixed = fixedKeyOf(shape)
+    const at = exact >= 0 ? exact : this.#parked.findIndex(parked => fixedKeyOf(parked.shape) === fixed)
     const [parked = null] = at === -1 ? [] : this.#parked.splice(at, 1)
     if (parked) this.#hits += 1
     else this.#misses += 1
@@ -138,9 +142,9 @@ export class ParkingLot implements Releasable {
   }
 
   status(): ParkingStatus {
-    const parked = this.#parked.map(({ id, key, shape, parkedAt }) => ({
+    const parked = this.#parked.map(({ id, shape, parkedAt }) => ({
       id,
-      shape: nameOfKey(key),
+      shape: nameOfKey(fixedKeyOf(shape)),
       image: shape.reference,
       profile: shape.profile,
       network: shape.network,

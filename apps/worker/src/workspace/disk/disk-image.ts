@@ -1,7 +1,10 @@
-import { mkdir, rm } from 'node:fs/promises'
+import { mkdir, open, rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { allocate, MOUNT, mount, unmount } from '../../support/libc.js'
 import { sleep } from '../../support/lifecycle.js'
 import { runProgram } from '../../support/program.js'
+import { withLoop } from './loop.js'
+import { format } from './template.js'
 
 const BLOCK = 4096
 /** As mkfs.ext4 has it: a tree of small files runs out of both at about the same time. */
@@ -12,10 +15,8 @@ const INODE_BYTES = 256
 const FIXED_BYTES = 3 * 2 ** 20
 const PER_BYTE = 0.01
 
-/** No journal, because nothing of it outlives a crash; nothing reserved, because no root shares it. */
-const MKFS = ['-q', '-F', '-m', '0', '-b', String(BLOCK), '-I', String(INODE_BYTES)]
-const FEATURES = ['-O', '^has_journal,^resize_inode', '-E', 'lazy_itable_init=1,nodiscard']
-const MOUNT = 'loop,nosuid,nodev,noatime,noinit_itable'
+const OPTIONS = { type: 'ext4', flags: MOUNT.noSuid | MOUNT.noDev | MOUNT.noAtime, data: 'noinit_itable' }
+const PROGRAM_OPTIONS = 'loop,nosuid,nodev,noatime,noinit_itable'
 const UNMOUNT_TRIES = 20
 const UNMOUNT_MS = 50
 
@@ -28,12 +29,22 @@ const UNMOUNT_MS = 50
 export async function makeDiskImage(file: string, bytes: number): Promise<void> {
   const inodes = Math.max(MIN_INODES, Math.ceil(bytes / BYTES_PER_INODE))
   const size = Math.ceil(bytes * (1 + PER_BYTE) + inodes * INODE_BYTES + FIXED_BYTES)
+  const whole = Math.ceil(size / BLOCK) * BLOCK
   try {
-    await runProgram('fallocate', ['-l', String(Math.ceil(size / BLOCK) * BLOCK), file])
-    await runProgram('mkfs.ext4', [...MKFS, ...FEATURES, '-N', String(inodes), file])
+    await allocateFile(file, whole)
+    await format(file, { bytes: whole, blockBytes: BLOCK, inodes })
   } catch (error) {
     await rm(file, { force: true })
     throw error
+  }
+}
+
+async function allocateFile(file: string, bytes: number): Promise<void> {
+  const handle = await open(file, 'wx', 0o600)
+  try {
+    await allocate(handle.fd, bytes)
+  } finally {
+    await handle.close()
   }
 }
 
@@ -41,7 +52,10 @@ export async function makeDiskImage(file: string, bytes: number): Promise<void> 
 export async function mountDisk(file: string, point: string): Promise<void> {
   await mkdir(point, { mode: 0o755 })
   try {
-    await runProgram('mount', ['-t', 'ext4', '-o', MOUNT, file, point])
+    // The program knows older kernels too, and says in words what is wrong.
+    await withLoop(file, device => mount(device, point, OPTIONS)).catch(() =>
+      runProgram('mount', ['-t', 'ext4', '-o', PROGRAM_OPTIONS, file, point]),
+    )
     await rm(join(point, 'lost+found'), { recursive: true, force: true })
   } catch (error) {
     await unmountDisk(point).catch(() => undefined)
@@ -57,12 +71,12 @@ export async function mountDisk(file: string, point: string): Promise<void> {
 export async function unmountDisk(point: string): Promise<void> {
   for (let tries = 1; ; tries += 1) {
     try {
-      await runProgram('umount', [...(tries > UNMOUNT_TRIES ? ['-l'] : []), point])
+      await unmount(point, { detach: tries > UNMOUNT_TRIES })
       return
     } catch (error) {
-      const { message } = error as Error
-      if (/not mounted|no mount point specified|not found/i.test(message)) return
-      if (!/busy/i.test(message)) throw error
+      const { code } = error as NodeJS.ErrnoException
+      if (code === 'EINVAL' || code === 'ENOENT') return
+      if (code !== 'EBUSY') throw error
       await sleep(UNMOUNT_MS)
     }
   }

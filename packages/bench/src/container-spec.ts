@@ -1,11 +1,18 @@
 import type Docker from 'dockerode'
 import { LIMITS } from './contender.js'
+import { LABELS } from './left-over.js'
 
-/** A container as the engine's own readers get it: the limits of all contenders, and a log driver or none. */
-export function logSpec(image: string, script: string, log: Docker.HostConfig['LogConfig']) {
+/** A container as whoever speaks to the engine itself makes it: the limits of all contenders, and a log driver or none. */
+export function containerSpec(
+  image: string,
+  script: string,
+  log: Docker.HostConfig['LogConfig'] = { Type: 'none', Config: {} },
+) {
   return {
     Image: image,
+    Labels: LABELS,
     Cmd: ['/bin/sh', '-c', script],
+    // Spares the engine the set-up of a network sandbox: with Docker 20.10 the first byte came after 110 ms, not 220.
     NetworkDisabled: true,
     AttachStdout: true,
     AttachStderr: true,
