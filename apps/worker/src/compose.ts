@@ -142,7 +142,8 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
   const networks = await startNetworks({ engine, owner, config, log }, release)
   const changes = createChangesCapture()
   release.defer('changes capture', () => changes.close())
-  const images = await createImages(config, { engine, info, owner })
+  const isLocal = config.engine.host?.startsWith('unix://') ?? true
+  const images = release.own(await createImages({ ...config, isLocal }, { engine, info, owner }), 'images')
   const grouping = await openTaskGroups({ info, owner, host: config.engine.host })
   parking = await openParking(
     {

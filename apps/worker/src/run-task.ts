@@ -67,7 +67,8 @@ export async function runTask<T>(
     if (begun === null) rooms.execution.check(accepted)
     const reserved = begun === null ? rooms.execution.reserve(accepted, state, signal) : null
     if (reserved) release.own(reserved.parked, 'parked container')
-    const log = release.own(Capture.prepare(rooms.capture, accepted, { resume: begun !== null }), 'log')
+    const log = Capture.prepare(rooms.capture, accepted, { resume: begun !== null })
+    release.own(log, 'log')
     const slot = reserved?.parked.slot ?? null
     const plan = release.own(
       begun ? rooms.workspaces.adopt(begun.claim.plan) : await prepare(rooms, accepted, state, signal, slot),
@@ -75,10 +76,13 @@ export async function runTask<T>(
     )
     if (begun) release.defer('container of a dead worker', () => rooms.execution.discard(begun.claim))
     reached = { ...reached, base: plan.base, layers: plan.layers, leftOut: plan.leftOut }
-    const capture = release.own(
-      await Capture.follow(rooms.capture, accepted, plan, state, await log.ready),
-      'log capture',
+    // Whichever is first: what the container has written by then is read from its beginning.
+    const following = log.ready.then(prepared =>
+      Capture.follow(rooms.capture, accepted, plan, state, prepared),
     )
+    // Awaited when the container runs; until then nobody is to blame.
+    following.catch(() => undefined)
+    release.defer('log capture', async () => await (await following.catch(() => null))?.release())
     const container = release.own(
       begun
         ? await rooms.execution.adopt(accepted, plan, state, begun)
@@ -86,6 +90,7 @@ export async function runTask<T>(
       'container',
     )
     reached = { ...reached, container }
+    const capture = await following
     capture.attend(container)
     // First of all: who may not report must not write either.
     release.defer('log', () => capture.abandon())

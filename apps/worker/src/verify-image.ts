@@ -20,7 +20,10 @@ async function main(): Promise<void> {
   const share = { signal: new AbortController().signal, progress: () => undefined }
   try {
     const info = await engine.info()
-    const { images, verification } = await createImages(config, { engine, info, owner })
+    const { images, verification } = await createImages(
+      { ...config, isLocal: false },
+      { engine, info, owner },
+    )
     const request = { image, pullPolicy: 'if_not_present', credentials: null, tenantId: NOBODY } as const
     const { reference, digest, info: found } = await images.ready(request, share)
     print({ reference, digest, machine: info.platform, facts: await verification.facts(found, share.signal) })

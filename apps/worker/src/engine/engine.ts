@@ -149,6 +149,15 @@ export interface ContainerEngine {
   /** All images on the engine's machine. */
   images(): Promise<ImageSummary[]>
   /**
+   * Tells of each change of any image, by whomever, from `onListening` on. Resolves, or rejects, when it can't any more; the
+   * signal ends it.
+   */
+  watchImages(options: {
+    readonly onListening: () => void
+    readonly onChange: () => void
+    readonly signal: AbortSignal
+  }): Promise<void>
+  /**
    * @param options.idleMs how long nothing at all may come from the engine
    * @throws `image.not_found`, `image.auth_failed`, `image.incompatible`, `image.pull_failed`, or the signal's reason
    */

@@ -262,7 +262,10 @@ describe('a task whose engine shares no files', () => {
   async function start(accepted: AcceptedTask, plan: WorkspacePlan): Promise<RunningContainer> {
     const info = await engine.info()
     const settings = { dataDir: fixture.dataDir, catalog: readCatalog(null), dockerConfigDir: folder }
-    const made = await createImages({ ...settings, pullIdleMs: 60_000 }, { engine, info, owner })
+    const made = await createImages(
+      { ...settings, pullIdleMs: 60_000, isLocal: false },
+      { engine, info, owner },
+    )
     const execution = new Execution({
       engine,
       info,

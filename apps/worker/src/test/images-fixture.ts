@@ -37,7 +37,10 @@ export class ImagesFixture {
     const { catalog = readCatalog(null), pullIdleMs = 20_000, id = newWorkerId() } = options
     const owner = { worker: id, host: hostId(), stack }
     const info = await engine.info()
-    return await createImages({ dataDir, catalog, dockerConfigDir, pullIdleMs }, { engine, info, owner })
+    return await createImages(
+      { dataDir, catalog, dockerConfigDir, pullIdleMs, isLocal: false },
+      { engine, info, owner },
+    )
   }
 
   /** Writes the worker's own Docker config. */

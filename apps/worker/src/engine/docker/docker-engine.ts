@@ -23,6 +23,7 @@ import { attachOutput } from './attach.js'
 import { createBody, limitsBody, networkBody } from './body.js'
 import { asEngineError, hasStatus, toFailure } from './errors.js'
 import { awaitExit, signalsTo, wasOutOfMemory } from './exit.js'
+import { openStream } from './open-stream.js'
 import { askRegistry, pullImage } from './pull.js'
 import { imageFault } from './start-failure.js'
 import { readStats } from './stats.js'
@@ -131,6 +132,16 @@ class DockerEngine implements ContainerEngine {
       id: image.Id,
       names: [...(image.RepoTags ?? []), ...(image.RepoDigests ?? [])],
     }))
+  }
+
+  async watchImages({
+    onListening,
+    onChange,
+    signal,
+  }: Parameters<ContainerEngine['watchImages']>[0]): Promise<void> {
+    const events = await openStream(this.#docker.getEvents({ filters: { type: ['image'] } }), signal)
+    onListening()
+    for await (const _ of events) onChange()
   }
 
   async pull(reference: string, options: Parameters<ContainerEngine['pull']>[1]): Promise<void> {

@@ -151,6 +151,10 @@ export class DummyEngine implements ContainerEngine {
     return Promise.resolve()
   }
 
+  watchImages(): Promise<void> {
+    return Promise.resolve()
+  }
+
   setLimits(): Promise<void> {
     return Promise.resolve()
   }

@@ -5,8 +5,9 @@ import type { Secret } from '../../support/secret.js'
 import { type Share, SharedWork } from '../../support/shared-work.js'
 import { withoutSecrets } from '../../workspace/git/credentials.js'
 import type { ImageAccess } from './access.js'
-import type { DockerConfig } from './docker-config.js'
+import type { DockerConfig, Found } from './docker-config.js'
 import { refuseUnfit } from './fit.js'
+import type { KnownImages } from './known-images.js'
 import { hintOf, repositoryOf, resolveImage } from './names.js'
 
 /** What a registry has to say is cut after so many characters. */
@@ -33,6 +34,7 @@ export interface ReadyImage {
 
 export interface ImagesOptions {
   readonly engine: ContainerEngine
+  readonly images: Pick<KnownImages, 'image' | 'forget'>
   readonly catalog: Catalog
   readonly access: ImageAccess
   readonly dockerConfig: DockerConfig
@@ -40,12 +42,16 @@ export interface ImagesOptions {
   readonly pullIdleMs: number
 }
 
-/** A request with everything that it leaves open decided. */
+const NOTHING_SHOWN: Found = { credentials: null, problem: null }
+
+/** A request with what its name stands for. */
 interface Wanted extends ImageRequest {
   readonly reference: ImageReference
-  readonly by: RegistryCredentials | null
-  /** Why the worker's own credentials could not be had, for a registry's refusal; null when all is well. */
-  readonly problem: string | null
+  /**
+   * What a registry is shown, once one is asked: most tasks need none, and the worker's own credentials may come from a
+   * program. Null until then.
+   */
+  shown: Promise<Found> | null
 }
 
 /**
@@ -75,27 +81,30 @@ export class Images {
    * @throws TaskFailure `spec.invalid`, `image.*`, `engine.unavailable`, or the signal's reason
    */
   async ready(request: ImageRequest, share: Share): Promise<ReadyImage> {
-    const wanted = await this.#resolve(request)
+    const reference = resolveImage(this.#options.catalog, request.image)
+    const wanted: Wanted = { ...request, reference, shown: null }
     try {
       const info = await this.#obtain(wanted, share)
       refuseUnfit(wanted.reference.text, info)
       return { reference: wanted.reference.text, digest: digestOf(wanted.reference, info), info }
     } catch (error) {
-      throw error instanceof TaskFailure ? this.#tidy(error, wanted) : error
+      throw error instanceof TaskFailure ? this.#tidy(error, wanted, await wanted.shown) : error
     }
   }
 
-  async #resolve(request: ImageRequest): Promise<Wanted> {
-    const reference = resolveImage(this.#options.catalog, request.image)
-    if (request.credentials !== null) return { ...request, reference, by: request.credentials, problem: null }
-    const { credentials, problem } = await this.#options.dockerConfig.credentialsFor(reference.registry)
-    return { ...request, reference, by: credentials, problem }
+  /** The task's own credentials, else the worker's. */
+  async #credentials(wanted: Wanted): Promise<RegistryCredentials | null> {
+    const { credentials, reference } = wanted
+    wanted.shown ??= credentials
+      ? Promise.resolve({ credentials, problem: null })
+      : this.#options.dockerConfig.credentialsFor(reference.registry)
+    return (await wanted.shown).credentials
   }
 
   async #obtain(wanted: Wanted, share: Share): Promise<ImageInfo> {
-    const { engine } = this.#options
+    const { images } = this.#options
     const { reference, pullPolicy } = wanted
-    const known = await engine.image(reference.text)
+    const known = await images.image(reference.text)
     if (known && pullPolicy !== 'always' && (await this.#mayUse(known, wanted, share.signal))) return known
     if (pullPolicy === 'never') {
       throw new TaskFailure(
@@ -113,13 +122,13 @@ export class Images {
   /** What came by other tenants' credentials is given only to who shows to its registry that he may have it. */
   async #mayUse(info: ImageInfo, wanted: Wanted, signal: AbortSignal): Promise<boolean> {
     const { engine, access } = this.#options
-    const { reference, by, credentials, tenantId, pullPolicy } = wanted
+    const { reference, credentials, tenantId, pullPolicy } = wanted
     if (await access.mayUse(info.id, reference.repository, tenantId)) return true
     const digest = ownDigest(reference, info)
     // Whatever cannot be shown counts as not there, and so does what was shown not to be so.
     if (digest === null) return false
     try {
-      await engine.askRegistry(digest, { credentials: by, signal })
+      await engine.askRegistry(digest, { credentials: await this.#credentials(wanted), signal })
     } catch (error) {
       if (pullPolicy === 'never' && error instanceof TaskFailure) return false
       throw error
@@ -140,8 +149,10 @@ export class Images {
     return info
   }
 
-  async #pullShared({ reference, by }: Wanted, share: Share): Promise<ImageInfo> {
+  async #pullShared(wanted: Wanted, share: Share): Promise<ImageInfo> {
     const { engine, pullIdleMs } = this.#options
+    const { reference } = wanted
+    const by = await this.#credentials(wanted)
     const late = new TaskFailure(
       'image.pull_failed',
       `image "${reference.text}" could not be pulled within ${PULL_MS / 60_000} minutes`,
@@ -164,13 +175,16 @@ export class Images {
   }
 
   async #pulled({ text }: ImageReference): Promise<ImageInfo> {
-    const info = await this.#options.engine.image(text)
+    const { images } = this.#options
+    images.forget()
+    const info = await images.image(text)
     if (info) return info
     throw new TaskFailure('image.pull_failed', `image "${text}" was pulled, but the engine does not know it`)
   }
 
   /** A failure without the credentials that a registry may quote, short, and with what may help. */
-  #tidy(failure: TaskFailure, { image, by, problem }: Wanted): TaskFailure {
+  #tidy(failure: TaskFailure, { image }: Wanted, shown: Found | null): TaskFailure {
+    const { credentials: by, problem } = shown ?? NOTHING_SHOWN
     const said = by === null ? failure.message : revealed(by).reduce(hide, failure.message)
     const short = said.replaceAll(/\s+/g, ' ').slice(0, MAX_SAID)
     const isRefused = failure.code === 'image.auth_failed' || failure.code === 'image.not_found'
