@@ -22,7 +22,7 @@ export interface Observing {
   /** Answers from now on, where the operator wants it. */
   serve(look: Look & ReadinessOptions & { readonly strategy: string }): Promise<void>
   /** Where it answers; null for nowhere. */
-  url(): string | null
+  readonly url: () => string | null
 }
 
 /** Loads what the operator asked for, and nothing else: metrics for who may scrape them, traces for a collector. */

@@ -42,8 +42,9 @@ export class ScriptedWorker {
       names.result(this.#taskId),
       names.lease(this.#taskId),
       names.fence,
+      names.cancel(this.#taskId),
     ]
-    const reply = await this.#redis.eval(scripts.BEGIN_ATTEMPT, 4, ...keys, 'w-test', now(), LEASE_MS)
+    const reply = await this.#redis.eval(scripts.BEGIN_ATTEMPT, 5, ...keys, 'w-test', now(), LEASE_MS)
     const [verdict, fence, attempt] = reply as [string, number, number]
     if (verdict !== 'started') throw new Error(`the attempt did not start: ${verdict}`)
     this.#fence = String(fence)
@@ -86,8 +87,16 @@ export class ScriptedWorker {
       names.cancel(id),
     ]
     const event = this.#event('task.finished', 'report', { status: result.status })
-    const values = [this.#fence, JSON.stringify(result), event, this.#attempt, '', RETENTION_SECONDS]
-    const verdict = await this.#redis.eval(scripts.FINISH, 6, ...keys, ...values, names.doneChannel, id)
+    const values = [this.#fence, JSON.stringify(result), this.#attempt, '', RETENTION_SECONDS]
+    const verdict = await this.#redis.eval(
+      scripts.FINISH,
+      6,
+      ...keys,
+      ...values,
+      names.doneChannel,
+      id,
+      event,
+    )
     if (verdict !== 'written') throw new Error(`the result was not written: ${String(verdict)}`)
     return result
   }

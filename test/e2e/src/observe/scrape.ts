@@ -8,7 +8,7 @@ export interface Scraped {
   /** The names of all metrics. */
   readonly names: ReadonlySet<string>
   /** The value of a series by its name and labels, as they are written; undefined where there is none. */
-  value(series: string): number | undefined
+  readonly value: (series: string) => number | undefined
 }
 
 export async function ask(
