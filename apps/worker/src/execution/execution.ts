@@ -1,6 +1,7 @@
 import { writeFileSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { setImmediate } from 'node:timers/promises'
 import { TaskFailure } from '@agirunner/contracts'
 import type { AttemptState } from '../attempt-state.js'
 import type { TaskGroups } from '../engine/cgroup/task-groups.js'
@@ -161,8 +162,10 @@ export class Execution {
     }
     state.enter(accepted.task.environment.bootstrap.length > 0 ? 'bootstrap' : 'run')
     claim()
-    // Nobody waits for the name but who looks at the engine; a result is not written before.
-    const renamed = engine.rename(parked.id, name).catch(() => undefined)
+    // Nobody waits for the name but who looks at the engine; a result is not written before. The log's first byte is first.
+    const renamed = setImmediate()
+      .then(() => engine.rename(parked.id, name))
+      .catch(() => undefined)
     const started = { accepted, plan, log: null, network, accounting, made, state, claim }
     return this.#supervise({ ...started, adopted: null, parked: true, renamed })
   }

@@ -63,7 +63,15 @@ async function libc(): Promise<Libc> {
   return await loading
 }
 
+interface MountOptions {
+  readonly type?: string
+  readonly flags: number
+  readonly data?: string
+}
+
 /**
+ * In a thread of its own: a file system on a device has to be read.
+ *
  * @param options.flags of MOUNT, or'ed
  * @param options.data what the file system itself is told, such as `size=1m`
  * @throws Error with the errno's name as its `code`
@@ -71,10 +79,21 @@ async function libc(): Promise<Libc> {
 export async function mount(
   source: string,
   target: string,
-  { type = null, flags, data = null }: { type?: string | null; flags: number; data?: string | null },
+  { type, flags, data }: MountOptions,
+): Promise<void> {
+  const { mount: call } = await libc()
+  const args = [source, target, type ?? null, flags, data ?? null]
+  await inThread(call, args, `mount ${type ?? source} on ${target}`)
+}
+
+/** As `mount`, without leaving the thread: for what is in memory or mounted already, which takes 0.2 ms. */
+export async function mountQuickly(
+  source: string,
+  target: string,
+  { type, flags, data }: MountOptions,
 ): Promise<void> {
   const { mount: call, errno } = await libc()
-  if (call(source, target, type, flags, data) !== 0)
+  if (call(source, target, type ?? null, flags, data ?? null) !== 0)
     throw failure(`mount ${type ?? source} on ${target}`, errno())
 }
 

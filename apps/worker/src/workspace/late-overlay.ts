@@ -1,4 +1,4 @@
-import { MOUNT, mount } from '../support/libc.js'
+import { MOUNT, mountQuickly } from '../support/libc.js'
 import { unmountDisk } from './disk/disk-image.js'
 import type { Delivery, OverlayLayers, Slot } from './plan.js'
 import { OVERLAY_OPTIONS, sharedFolders } from './shared-folders.js'
@@ -15,7 +15,7 @@ export async function mountLate(
   readOnly: boolean,
 ): Promise<Delivery> {
   const { lower, upper, work } = layers
-  await mount('overlay', slot.live, {
+  await mountQuickly('overlay', slot.live, {
     type: 'overlay',
     flags: MOUNT.noSuid | MOUNT.noDev | (readOnly ? MOUNT.readOnly : 0),
     data: `lowerdir=${lower},upperdir=${upper},workdir=${work},${OVERLAY_OPTIONS}`,

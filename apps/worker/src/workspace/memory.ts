@@ -1,6 +1,6 @@
 import { mkdir, readdir, readFile, rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { MOUNT, mount } from '../support/libc.js'
+import { MOUNT, mountQuickly } from '../support/libc.js'
 import { unmountDisk } from './disk/disk-image.js'
 import { removeTree } from './remove-tree.js'
 
@@ -20,7 +20,7 @@ const OPTIONS = {
 export async function mountMemory(folder: string): Promise<void> {
   await mkdir(folder, { mode: 0o711 })
   try {
-    await mount('tmpfs', folder, OPTIONS)
+    await mountQuickly('tmpfs', folder, OPTIONS)
   } catch (error) {
     await removeTree(folder)
     throw error

@@ -1,5 +1,6 @@
 import { createHash, randomUUID } from 'node:crypto'
-import { mkdir, readdir, readFile, rename, rm, writeFile } from 'node:fs/promises'
+import { readdirSync, readFileSync } from 'node:fs'
+import { mkdir, rename, rm, writeFile } from 'node:fs/promises'
 import { join } from 'node:path'
 import { TaskFailure } from '@agirunner/contracts'
 import { z } from 'zod'
@@ -62,15 +63,15 @@ export class ImageAccess {
 
   /** Whether a tenant may use the image that the engine has under a name of this repository. */
   async mayUse(id: string, repository: string, tenantId: string): Promise<boolean> {
-    const record = await this.#read(id)
+    const record = this.#read(id)
     if (record) return record.open || record.tenants.includes(tenantId)
-    const intents = await this.#allIntents()
+    const intents = this.#allIntents()
     return !intents.some(([, intent]) => intent.repository === repository && !intent.known.includes(id))
   }
 
   /** A tenant has shown to the image's registry that it may have it. */
   async grant(id: string, tenantId: string): Promise<void> {
-    const record = await this.#read(id)
+    const record = this.#read(id)
     if (!record || record.open || record.tenants.includes(tenantId)) return
     await this.#write(id, { open: false, tenants: [...record.tenants, tenantId] })
   }
@@ -115,7 +116,7 @@ export class ImageAccess {
 
   /** Ends what failed pulls and dead workers left. */
   async #settle(): Promise<void> {
-    for (const [file, intent] of await this.#allIntents()) {
+    for (const [file, intent] of this.#allIntents()) {
       const own = intent.worker === this.#options.worker
       const isOver = own
         ? !this.#underWay.has(file) && Date.now() - intent.at > LINGER_MS
@@ -130,23 +131,23 @@ export class ImageAccess {
   async #restrictNew({ repository, known }: Intent): Promise<void> {
     const before = new Set(known)
     for (const image of await this.#options.engine.images()) {
-      if (before.has(image.id) || !isOf(image, repository) || (await this.#read(image.id))) continue
+      if (before.has(image.id) || !isOf(image, repository) || this.#read(image.id)) continue
       await this.#write(image.id, { open: false, tenants: [] })
     }
   }
 
-  async #allIntents(): Promise<[string, Intent][]> {
-    const names = (await readdir(this.#intents)).filter(name => name.endsWith('.json'))
-    const read = names.map(async (name): Promise<[string, Intent] | null> => {
+  #allIntents(): [string, Intent][] {
+    const names = readdirSync(this.#intents).filter(name => name.endsWith('.json'))
+    const read = names.map((name): [string, Intent] | null => {
       const file = join(this.#intents, name)
-      const intent = IntentSchema.safeParse(await readJson(file))
+      const intent = IntentSchema.safeParse(readJson(file))
       return intent.success ? [file, intent.data] : null
     })
-    return (await Promise.all(read)).filter(entry => entry !== null)
+    return read.filter(entry => entry !== null)
   }
 
-  async #read(id: string): Promise<AccessRecord | null> {
-    const value = await readJson(this.#fileOf(id))
+  #read(id: string): AccessRecord | null {
+    const value = readJson(this.#fileOf(id))
     return value === null ? null : (RecordSchema.safeParse(value).data ?? NOBODY)
   }
 
@@ -173,10 +174,13 @@ function hashOf(text: string): string {
   return createHash('sha256').update(text).digest('hex').slice(0, 32)
 }
 
-/** What a file holds: null when it is not there, undefined when it is no JSON. */
-async function readJson(file: string): Promise<unknown> {
+/**
+ * What a file holds: null when it is not there, undefined when it is no JSON. Without leaving the thread, as it is on every
+ * task's way.
+ */
+function readJson(file: string): unknown {
   try {
-    return JSON.parse(await readFile(file, 'utf8')) as unknown
+    return JSON.parse(readFileSync(file, 'utf8')) as unknown
   } catch (error) {
     if (error instanceof SyntaxError) return undefined
     if ((error as NodeJS.ErrnoException).code === 'ENOENT') return null
