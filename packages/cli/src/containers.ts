@@ -40,7 +40,7 @@ function describe(container: Docker.ContainerInfo): RuntimeContainer {
   return {
     id: container.Id,
     name,
-    kind: kept === undefined ? label('kind') : 'kept',
+    kind: kindOf(label('kind'), { isKept: kept !== undefined, isTasks: taskId !== null }),
     taskId,
     attempt: attempt === undefined ? null : Number(attempt),
     state: container.State,
@@ -49,6 +49,12 @@ function describe(container: Docker.ContainerInfo): RuntimeContainer {
     createdAt: timeOf(container.Created),
     keptUntil: kept === undefined ? null : timeOf(Number(kept)),
   }
+}
+
+/** One that waited keeps its label when a task comes: the name tells. */
+function kindOf(label: string, { isKept, isTasks }: { isKept: boolean; isTasks: boolean }): string {
+  if (isKept) return 'kept'
+  return label === 'parked' && isTasks ? 'task' : label
 }
 
 function timeOf(seconds: number): string {

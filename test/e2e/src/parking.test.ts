@@ -1,10 +1,12 @@
 import { execFileSync } from 'node:child_process'
+import { fileURLToPath } from 'node:url'
 import type { TaskInput, TaskResult } from '@agirunner/contracts'
 import { eventually, expectNoLeaks, type TestWorker } from '@agirunner/test-kit'
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals'
 import { createWorld, newTaskId, readLogs, untilParked, type World } from './support.js'
 
 const IMAGE = process.env.AGIRUNNER_TEST_IMAGE ?? 'agirunner/debian-base:1'
+const COMMAND = fileURLToPath(new URL('../../../packages/cli/bin/agirunner.js', import.meta.url))
 const SECRET = 'a-secret-for-parked-ones'
 
 let world: World
@@ -188,6 +190,34 @@ describe('a container that waits', () => {
     await worker.stop()
     expect(parkedOf(worker)).toEqual([])
   }, 60_000)
+
+  it('is shown by ps as parked until a task has it, and counted by doctor', async () => {
+    await begin()
+    const { result } = await runParked({ run: { script: 'true' } })
+    await untilParked(world, result)
+    const env = { ...process.env, REDIS_URL: world.redis.url, AGIRUNNER_QUEUE: world.queue }
+    const agirunner = (...args: string[]) =>
+      execFileSync(process.execPath, [COMMAND, ...args], { env, encoding: 'utf8' })
+    const mine = () =>
+      agirunner('ps', '--json')
+        .trim()
+        .split('\n')
+        .map(line => JSON.parse(line) as { worker: string; kind: string; taskId: string | null })
+        .filter(row => row.worker === worker.id)
+    expect(mine()).toMatchObject([{ kind: 'parked', taskId: null }])
+    expect(agirunner('doctor')).toContain('1 parked (50 % of 2 tasks found one)')
+    const taskId = newTaskId('park')
+    await world.producer.enqueue({ taskId, run: { script: 'echo up; sleep 100' } })
+    for await (const { text } of world.producer.logs(taskId, { follow: true })) if (text.includes('up')) break
+    const own = () => mine().filter(row => row.taskId === taskId)
+    expect(
+      await eventually(() => own()[0], { within: 5000, what: 'the container to have its name' }),
+    ).toMatchObject({
+      kind: 'task',
+    })
+    await world.producer.cancel(taskId)
+    expect((await world.producer.waitForResult(taskId)).container?.parked).toBe(true)
+  })
 
   it('is there by default, and not at all where the operator says so', async () => {
     await begin({ AGIRUNNER_PARK: '0' })

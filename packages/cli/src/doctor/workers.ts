@@ -8,6 +8,15 @@ function hitsOf(cache: WorkerRecord['cache']): string {
   return cache && total > 0 ? ` (${Math.round((100 * cache.hits) / total)} % of ${total} from the cache)` : ''
 }
 
+/** What waits for tasks now, and of how many tasks one waited: nothing where none can. */
+function parkedOf(parking: WorkerRecord['parking']): string {
+  if (!parking) return ''
+  const { hits, misses, parked } = parking
+  const total = hits + misses
+  const share = total > 0 ? ` (${Math.round((100 * hits) / total)} % of ${total} tasks found one)` : ''
+  return `, ${parked.length} parked${share}`
+}
+
 /** Which workers are alive on the queue, and how they make workspaces. */
 export async function checkWorkers({ settings, producer }: Call): Promise<Finding[]> {
   try {
@@ -22,10 +31,10 @@ export async function checkWorkers({ settings, producer }: Call): Promise<Findin
 }
 
 function stateOf(worker: WorkerRecord): Finding {
-  const { http, id, state, strategy, concurrency, running, engine, cache, hostRoots = [] } = worker
+  const { http, id, state, strategy, concurrency, running, engine, cache, parking, hostRoots = [] } = worker
   return ok(
     'worker',
-    `${id}: ${state}, ${running.length} of ${concurrency} running, workspaces by ${strategy}${hitsOf(cache)}, ${engine}, ${foldersOf(hostRoots)}, ${http ? `answers at ${http}` : 'answers nowhere'}`,
+    `${id}: ${state}, ${running.length} of ${concurrency} running, workspaces by ${strategy}${hitsOf(cache)}${parkedOf(parking)}, ${engine}, ${foldersOf(hostRoots)}, ${http ? `answers at ${http}` : 'answers nowhere'}`,
   )
 }
 
