@@ -31,7 +31,7 @@ interface Libc {
   readonly ioctl: Call
   readonly ioctlNumber: Call
   readonly lseek: Call
-  errno(): number
+  readonly errno: () => number
 }
 
 let loading: Promise<Libc> | null = null
