@@ -113,7 +113,7 @@ describe('a task in a container that waited', () => {
     const more = await run(task('256m'))
     expect(more).toMatchObject({ stdout: `${256 * 2 ** 20}\n`, result: { container: { parked: true } } })
     await untilParked(world, more.result)
-    const hungry = { ...task('64m'), run: { script: 'tail -c 200m /dev/zero > /dev/null; sleep 1' } }
+    const hungry = { ...task('64m'), run: { script: 'exec tail /dev/zero' } }
     expect((await run(hungry)).result).toMatchObject({
       failure: { code: 'task.out_of_memory' },
       container: { parked: true },
