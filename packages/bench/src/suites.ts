@@ -29,7 +29,7 @@ export const SUITES: readonly Suite[] = [
     name: 'parked',
     about: 'the same of tasks for which a container waits, by commit and by ref',
     alone: rounds(100),
-    together: rounds(50, 40),
+    together: rounds(50, 35),
     run: benchParked,
   },
   {

@@ -74,6 +74,8 @@ async function runPart(
   const folder = await mkdtemp(join(tmpdir(), 'bench-'))
   const file = join(folder, 'part.json')
   try {
+    // What the suite before wrote must not be on its way to the disk still: the engine waits for that with each container.
+    await once(spawn('sync'), 'close')
     const most = mostSeconds({ seconds, left, later })
     const ended = await runProcess([name, '--brief', '--json', file, ...args], most * 1000)
     if (ended === 'cut')
