@@ -1,6 +1,7 @@
 import { writeFileSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
+import { setImmediate } from 'node:timers/promises'
 import { TaskFailure } from '@agirunner/contracts'
 import type { AttemptState } from '../attempt-state.js'
 import type { TaskGroups } from '../engine/cgroup/task-groups.js'
@@ -20,7 +21,6 @@ import { DiskWatch } from './disk-watch.js'
 import { renderGate, renderSecrets, SCRIPT_FILE, SECRETS_FILE, TASK_FILE } from './gate.js'
 import type { Images, ReadyImage } from './images/images.js'
 import type { Verification } from './images/verification.js'
-import { LateName } from './late-name.js'
 import type { Networks, TaskNetwork } from './network/networks.js'
 import type { ParkedContainer } from './parking/parked-container.js'
 import type { ParkingLot } from './parking/parking-lot.js'
@@ -162,9 +162,12 @@ export class Execution {
     }
     state.enter(accepted.task.environment.bootstrap.length > 0 ? 'bootstrap' : 'run')
     claim()
-    const naming = new LateName(() => engine.rename(parked.id, name))
+    // Nobody waits for the name but who looks at the engine; a result is not written before. The log's first byte is first.
+    const renamed = setImmediate()
+      .then(() => engine.rename(parked.id, name))
+      .catch(() => undefined)
     const started = { accepted, plan, log: null, network, accounting, made, state, claim }
-    return this.#supervise({ ...started, adopted: null, parked: true, naming })
+    return this.#supervise({ ...started, adopted: null, parked: true, renamed })
   }
 
   async #giveUp(parked: ParkedContainer, { slot }: WorkspacePlan): Promise<null> {
@@ -407,7 +410,7 @@ export class Execution {
     })
     accounting.begin(made.id, plan.slot.log, () => supervisor.stop('idle'))
     const exit = supervisor.exit.then(async ended => {
-      await started.naming?.settled()
+      await started.renamed
       return await accounting.complete(ended)
     })
     // As with the supervisor's own: whoever waits sees the rejection.
@@ -415,7 +418,6 @@ export class Execution {
     // A bootstrap's end may be found out together with the exit only.
     const isSeen = environment.runtime === null && plan.delivery.shared && commands === 0
     const gone = goneBy(supervisor.exit, isSeen ? accounting.pid : null)
-    void gone.then(() => started.naming?.giveUp())
     return {
       id: made.id,
       name: made.name,
@@ -467,8 +469,8 @@ interface Started {
   readonly claim: () => void
   readonly adopted: Adopted | null
   readonly parked: boolean
-  /** Gives the container its task's name; not there where it had it from the start. */
-  readonly naming?: LateName
+  /** Settles when the container has its task's name; not there where it had it from the start. */
+  readonly renamed?: Promise<void>
 }
 
 /**
