@@ -130,7 +130,8 @@ describe('a task in a container that waited', () => {
     await world.producer.enqueue({ taskId, run: { script } })
     for await (const { text } of world.producer.logs(taskId, { follow: true }))
       if (text.includes('started')) break
-    const container = docker('ps', '-q', '--filter', `name=agirunner-${taskId}-1`)
+    const named = () => docker('ps', '-q', '--filter', `name=agirunner-${taskId}-1`)
+    const container = await eventually(named, { within: 5000, what: 'the container to have its name' })
     worker.kill('SIGKILL')
     await worker.exited
     await world.startWorker()
