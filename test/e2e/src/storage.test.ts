@@ -279,7 +279,7 @@ describe('a bucket that fails', () => {
   it('in the middle of an upload: nothing is named, and the next attempt is whole', async () => {
     const worker = await world.startWorker(bucketEnv())
     const taskId = await enqueue('head -c 150000000 /dev/urandom >../output/huge', {
-      retry: { maxAttempts: 2, backoff: { type: 'fixed', delay: 1 }, on: ['capture.failed'] },
+      retry: { maxAttempts: 2, backoff: { type: 'fixed', delay: 5 }, on: ['capture.failed'] },
     })
     await eventually(async () => (await s3.unfinished()).some(key => key.includes(taskId)), {
       what: 'the upload',
