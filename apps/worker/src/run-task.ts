@@ -53,7 +53,7 @@ const CANCELED_CAPTURE_MS = 1000
  * @param signal aborts the attempt with a TaskFailure as its reason: a cancel is captured like any other end, anything
  * else ends the attempt at once
  */
-export async function runTask<T>(
+export async function runTask<T extends { readonly type: string }>(
   rooms: Rooms,
   accepted: AcceptedTask,
   state: AttemptState,
@@ -117,8 +117,9 @@ export async function runTask<T>(
       if (await rooms.keeper.keep(accepted, container, failure)) release.disown()
       await release.all()
     }
-    // The task has ended, and the next one need not wait for what it left.
-    if (begun === null) await rooms.owed.add(cleanUp)
+    // Once the task has ended, the next one need not wait for what it left. Before another attempt of its own all of it goes:
+    // who cancels it then is told so at once, and that nothing of it is there.
+    if (begun === null && settled.type === 'ended') await rooms.owed.add(cleanUp)
     else await cleanUp()
     return settled
   } catch (error) {
