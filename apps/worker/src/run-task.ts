@@ -47,7 +47,7 @@ const CANCELED_CAPTURE_MS = 1000
 
 /**
  * One task from claim to report. `settle` gets the outcome while the container still stands, because the result must
- * not wait for the cleanup; what it returns is returned when everything is given back.
+ * not wait for the cleanup; what it returns is returned when everything is given back, or owed to `rooms.owed`.
  *
  * @param begun what a worker that died has begun; null to begin
  * @param signal aborts the attempt with a TaskFailure as its reason: a cancel is captured like any other end, anything
