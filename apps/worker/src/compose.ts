@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto'
-import { mkdir, statfs } from 'node:fs/promises'
+import { mkdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import {
   type Capability,
@@ -26,6 +26,7 @@ import type { TaskGroups } from './engine/cgroup/task-groups.js'
 import { dockerEngine } from './engine/docker/docker-engine.js'
 import type { ContainerEngine, EngineInfo } from './engine/engine.js'
 import type { Owner } from './engine/labels.js'
+import { isLocalEngine } from './engine/local.js'
 import { probeCage } from './execution/cage-probe.js'
 import { Execution } from './execution/execution.js'
 import { createImages } from './execution/images/index.js'
@@ -41,6 +42,7 @@ import { openObserving } from './observe/observing.js'
 import { queueDepth } from './observe/queue-depth.js'
 import { cancelWaiting, expireWaiting } from './report/waiting.js'
 import { Backlog } from './support/backlog.js'
+import { freeBytes } from './support/free-bytes.js'
 import { hostId, newWorkerId } from './support/identity.js'
 import { ReleaseStack, sleep } from './support/lifecycle.js'
 import { boundByMachine } from './support/limit-policy.js'
@@ -142,7 +144,7 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
   const networks = await startNetworks({ engine, owner, config, log }, release)
   const changes = createChangesCapture()
   release.defer('changes capture', () => changes.close())
-  const isLocal = config.engine.host?.startsWith('unix://') ?? true
+  const isLocal = isLocalEngine(config.engine.host)
   const images = release.own(await createImages({ ...config, isLocal }, { engine, info, owner }), 'images')
   const grouping = await openTaskGroups({ info, owner, host: config.engine.host })
   parking = await openParking(
@@ -280,10 +282,10 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
     state: () => (status.draining ? 'draining' : status.started ? 'running' : 'starting'),
     parking: () => parking?.lot?.status(),
     cache: () => workspaces.room.cacheStatus(),
-    disk: async () => {
-      const { bavail, bsize } = await statfs(config.dataDir)
-      return { freeBytes: bavail * bsize, floorBytes: config.cache.minFreeBytes }
-    },
+    disk: async () => ({
+      freeBytes: await freeBytes(config.dataDir),
+      floorBytes: config.cache.minFreeBytes,
+    }),
     queue: queueDepth(redis, config.queue),
     redis: () => ping(redis),
     engine: () => engine.ping(),
@@ -383,10 +385,8 @@ async function openParking(
     log,
     changed: parts.changed,
     park: (shape, image) => park(options, shape, image),
-    hasRoom: async diskBytes => {
-      const { bavail, bsize } = await statfs(config.dataDir)
-      return bavail * bsize > config.cache.minFreeBytes + PARKING_ROOM * diskBytes
-    },
+    hasRoom: async diskBytes =>
+      (await freeBytes(config.dataDir)) > config.cache.minFreeBytes + PARKING_ROOM * diskBytes,
   })
   release.own(lot, 'parked containers')
   every(PRUNE_MS, release, log, () => lot.prune())

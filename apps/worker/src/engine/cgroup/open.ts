@@ -3,6 +3,7 @@ import type { Capability } from '@agirunner/contracts'
 import { messageOf } from '../../support/log.js'
 import type { EngineInfo } from '../engine.js'
 import type { Owner } from '../labels.js'
+import { isLocalEngine } from '../local.js'
 import { readHierarchy } from './hierarchy.js'
 import { type TaskGroups, taskGroups } from './task-groups.js'
 
@@ -44,7 +45,7 @@ export async function openTaskGroups(
 /** @returns why not, as the end of a sentence */
 async function tryOpen({ info, owner, host }: OpenGroupsOptions): Promise<TaskGroups | string> {
   if (process.getuid?.() !== 0) return 'the worker is not root'
-  if (host !== null && !host.startsWith('unix://')) return 'the engine may be on another machine'
+  if (!isLocalEngine(host)) return 'the engine may be on another machine'
   const { cgroupDriver: driver, cgroupVersion } = info
   if (driver !== 'cgroupfs' && driver !== 'systemd') return `the engine's cgroup driver is ${driver}`
   try {

@@ -1,6 +1,7 @@
 import { statfsSync } from 'node:fs'
-import { mkdir, readdir, readFile, rm, rmdir, statfs } from 'node:fs/promises'
+import { mkdir, readdir, readFile, rm, rmdir } from 'node:fs/promises'
 import { join } from 'node:path'
+import { freeBytes } from '../../support/free-bytes.js'
 import { MOUNT, mount, unmount } from '../../support/libc.js'
 import type { Releasable } from '../../support/lifecycle.js'
 import { makeDiskImage, mountDisk, unmountDisk } from './disk-image.js'
@@ -110,8 +111,7 @@ export class TaskDisks {
 
   async #prepared(bytes: number): Promise<Mounted | null> {
     try {
-      const { bavail, bsize } = await statfs(this.#folder)
-      return bavail * bsize < SPARE_ROOM * bytes ? null : await this.#mount(bytes)
+      return (await freeBytes(this.#folder)) < SPARE_ROOM * bytes ? null : await this.#mount(bytes)
     } catch {
       // Who needs one makes it, and hears why it can't be made.
       return null
