@@ -8,6 +8,8 @@ import { eventually, expectNoLeaks, type TestWorker } from '@agirunner/test-kit'
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals'
 import { createWorld, newTaskId, readLogs, type World } from './support.js'
 
+const IMAGE = process.env.AGIRUNNER_TEST_IMAGE ?? 'agirunner/debian-base:1'
+
 let world: World
 beforeEach(async () => {
   world = await createWorld()
@@ -104,6 +106,8 @@ describe('a task whose worker is killed with -9', () => {
 
   it('has ended meanwhile: its own status counts, also when its time is up by now', async () => {
     const first = await world.startWorker()
+    // On an engine that is busy with other tests, only one that lives on tells that the engine has not been restarted.
+    docker('run', '-d', '--rm', '--network', 'none', IMAGE, 'sleep', '60')
     const taskId = await start(`echo started; ${WAIT}; echo over; exit 7`, { limits: { timeout: 3 } })
     await died(first)
     tell(taskId)

@@ -196,12 +196,10 @@ export interface ContainerEngine {
   /** @throws `container.start_failed`, `image.incompatible` when the image has nothing that could be started */
   start(id: string): Promise<void>
   /**
-   * Resolves when the container has ended or is gone, at once when it already has or is.
-   *
-   * @param options.unwatched whether it has run without anybody waiting for its end: then an end that came meanwhile is
-   *   only believed when the engine has not been restarted since
+   * Resolves when the container has ended or is gone, at once when it already has or is. An end that came before somebody
+   * waited for it is only believed when the engine is known not to have brought it about by its own restart.
    */
-  exit(id: string, signal: AbortSignal, options?: { unwatched: boolean }): Promise<ContainerExit>
+  exit(id: string, signal: AbortSignal): Promise<ContainerExit>
   /** Whether the engine noted for an ended container that a process was killed for want of memory; it may note it late. */
   wasOutOfMemory(id: string): Promise<boolean>
   /** Signals that were sent to a container through the engine by anybody, the last one first, such as `SIGKILL`. */

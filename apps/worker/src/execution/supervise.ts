@@ -48,7 +48,7 @@ export class Supervisor {
     const { bootstrap = null, onTask = () => undefined, timeoutMs, marksFolder, adopted = null } = options
     const onLate = () => this.stop('deadline')
     this.#clock = new TaskClock({ timeoutMs, bootstrap, marksFolder, onLate, onTask, adopted })
-    this.exit = this.#watch(marksFolder, adopted !== null)
+    this.exit = this.#watch(marksFolder)
     // Whoever waits for the exit sees its rejection; a worker must not die of one that nobody awaits any more.
     this.exit.catch(() => undefined)
   }
@@ -63,10 +63,10 @@ export class Supervisor {
     if (first) void this.#terminate()
   }
 
-  async #watch(marksFolder: string, unwatched: boolean): Promise<Exit> {
+  async #watch(marksFolder: string): Promise<Exit> {
     try {
       const never = new AbortController()
-      const ended = await this.#engine.exit(this.#id, never.signal, { unwatched })
+      const ended = await this.#engine.exit(this.#id, never.signal)
       const late = this.#clock.wasLate(Date.parse(ended.finishedAt))
       // From here on nothing is sent to the container, nor does anything change why it ended.
       this.#ended.abort()

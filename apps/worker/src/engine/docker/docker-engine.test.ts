@@ -1,5 +1,7 @@
+import { execFileSync } from 'node:child_process'
 import { randomBytes } from 'node:crypto'
-import { afterEach, describe, expect, it } from '@jest/globals'
+import { connectEngine, eventually, type PrivateEngine, startPrivateEngine } from '@agirunner/test-kit'
+import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals'
 import type { ContainerSpec } from '../engine.js'
 import { LABELS } from '../labels.js'
 import { createBody } from './body.js'
@@ -128,6 +130,48 @@ describe('the docker engine', () => {
   it('removes a volume that is not there', async () => {
     await expect(engine.removeVolume(`agirunner-test-${mark}`)).resolves.toBeUndefined()
   })
+})
+
+describe('an end that came before anybody waited for it', () => {
+  let rig: PrivateEngine
+  beforeAll(async () => {
+    rig = await startPrivateEngine('agirunner/debian-base:1')
+  }, 60_000)
+  afterAll(async () => await rig.stop(), 60_000)
+
+  async function begun(script: string): Promise<string> {
+    const name = `agirunner-test-${randomBytes(4).toString('hex')}`
+    const id = await own().create(spec({ name, command: ['/bin/sh', '-c', script] }))
+    await own().start(id)
+    return id
+  }
+  const own = () => dockerEngine({ host: rig.host, tls: false })
+  const exitOf = (id: string) => own().exit(id, AbortSignal.timeout(30_000))
+
+  it('is not believed where the engine has been restarted, whichever it ended first', async () => {
+    const gentle = `trap 'exit 0' TERM; echo > /tmp/ready; while :; do sleep 0.05; done`
+    const ids = [await begun(gentle), await begun(gentle), await begun(gentle)]
+    for (const id of ids) {
+      const look = () => execFileSync('docker', ['--host', rig.host, 'exec', id, 'cat', '/tmp/ready'])
+      await eventually(look)
+    }
+    await rig.kill()
+    await rig.resume()
+    for (const id of ids) expect(await exitOf(id)).toMatchObject({ exitCode: 0, lost: true })
+  }, 60_000)
+
+  it('is believed where it has not, also when the engine has forgotten that time and another container lives', async () => {
+    const other = await begun('sleep 600')
+    const id = await begun('exit 7')
+    expect(await exitOf(id)).toMatchObject({ exitCode: 7, lost: false })
+    expect(await exitOf(id)).toMatchObject({ exitCode: 7, lost: false })
+    const image = connectEngine(rig.host).getImage('agirunner/debian-base:1')
+    for (let event = 0; event < 257; event += 1) await image.tag({ repo: 'other', tag: 'name' })
+    expect(await exitOf(id)).toMatchObject({ exitCode: 7, lost: false })
+    // The control: nothing else tells any more that it is the same engine.
+    await own().remove(other)
+    expect(await exitOf(id)).toMatchObject({ exitCode: 7, lost: true })
+  }, 60_000)
 })
 
 describe('the body of a create', () => {

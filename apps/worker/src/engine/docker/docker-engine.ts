@@ -255,8 +255,8 @@ class DockerEngine implements ContainerEngine {
     }
   }
 
-  exit(id: string, signal: AbortSignal, options = { unwatched: false }): Promise<ContainerExit> {
-    return awaitExit(this.#docker, id, signal, options)
+  exit(id: string, signal: AbortSignal): Promise<ContainerExit> {
+    return awaitExit(this.#docker, id, signal)
   }
 
   async wasOutOfMemory(id: string): Promise<boolean> {

@@ -16,6 +16,8 @@ const SIGNAL_LOOK_MS = 50
 /** How often, and at most how long between two times, an engine is asked that does not answer. */
 const MAX_FAILURES = 20
 const MAX_PAUSE_MS = 1000
+/** How many containers are looked at for one that proves that the engine lived. */
+const MAX_SURVIVORS = 16
 
 const GONE: ContainerExit = {
   exitCode: -1,
@@ -32,12 +34,7 @@ const GONE: ContainerExit = {
  *
  * @throws TaskFailure `engine.unavailable` when the engine stays away; the signal's reason
  */
-export async function awaitExit(
-  docker: Docker,
-  id: string,
-  signal: AbortSignal,
-  { unwatched }: { unwatched: boolean },
-): Promise<ContainerExit> {
+export async function awaitExit(docker: Docker, id: string, signal: AbortSignal): Promise<ContainerExit> {
   const container = docker.getContainer(id)
   const since = Date.now()
   let broke = false
@@ -46,9 +43,9 @@ export async function awaitExit(
     try {
       await waitForEnd(docker, id, signal)
       const exit = await readWholeExit(container, signal)
-      const endedAt = Date.parse(exit.finishedAt)
-      const missed = unwatched && endedAt < since
-      const lost = (broke || missed) && (await restartedSince(docker, missed ? endedAt : since))
+      // An engine may have died and come back between a container's start and the first time that somebody waited.
+      const seen = !broke && Date.parse(exit.finishedAt) >= since
+      const lost = !seen && (await endedByRestart(docker, exit.finishedAt))
       return { ...exit, lost }
     } catch (error) {
       signal.throwIfAborted()
@@ -113,17 +110,39 @@ interface EngineEvent {
 }
 
 /**
- * Whether the engine is another process than at that time, on our clock: an engine that starts ends every container that
- * it finds, with statuses that are not the tasks', unless it is set to let them live. It keeps its last events in memory, so
- * one that remembers something from before is the same. When in doubt the status is not believed: the worst is a task that
- * may run again, in place of a success that never was.
+ * Whether the engine itself may have ended what ended then: an engine that starts ends every container that it finds, with
+ * statuses that are not the tasks', unless it is set to let them live. When in doubt the status is not believed: the worst is
+ * a task that may run again, in place of a success that never was.
+ *
+ * @param endedAt on the engine's clock, as it told it
  */
-async function restartedSince(docker: Docker, since: number): Promise<boolean> {
-  const info = (await timed(docker.info())) as { SystemTime?: string; LiveRestoreEnabled?: boolean }
-  if (info.LiveRestoreEnabled === true) return false
-  const skew = Date.parse(info.SystemTime ?? '') - Date.now()
-  const until = (since + (Number.isNaN(skew) ? 0 : skew)) / 1000
-  return (await eventsUntil(docker, until)).length === 0
+async function endedByRestart(docker: Docker, endedAt: string): Promise<boolean> {
+  if (await servedBefore(docker, Date.parse(endedAt))) return false
+  const { LiveRestoreEnabled: letsLive } = (await timed(docker.info())) as { LiveRestoreEnabled?: boolean }
+  return letsLive !== true && !(await runsSince(docker, Date.parse(endedAt)))
+}
+
+/**
+ * Whether this very process of the engine did something for a client before that time. It keeps its last 256 events in
+ * memory, and serves nobody before it has ended what it found.
+ */
+async function servedBefore(docker: Docker, time: number): Promise<boolean> {
+  const served = { type: ['container'], event: ['create', 'exec_create'] }
+  return Number.isFinite(time) && (await eventsUntil(docker, time / 1000, served)).length > 0
+}
+
+/**
+ * Whether a container still runs that ran before that time: it would have been ended as well. That is what is left to ask on
+ * an engine so busy that it has forgotten the time.
+ */
+async function runsSince(docker: Docker, time: number): Promise<boolean> {
+  const running = await timed(docker.listContainers())
+  const old = running.filter(({ Created: seconds }) => seconds * 1000 < time)
+  for (const { Id: id } of old.slice(-MAX_SURVIVORS)) {
+    const { State: state } = await timed(docker.getContainer(id).inspect())
+    if (state.Running && Date.parse(state.StartedAt) < time) return true
+  }
+  return false
 }
 
 /**
