@@ -27,7 +27,7 @@ const PACKAGES = {
   'packages/test-kit': ['packages/contracts'],
   'packages/bench': ['packages/contracts', 'packages/producer', 'packages/test-kit', 'infra/setup'],
   'apps/worker': ['packages/cache', 'packages/contracts', 'packages/storage'],
-  'apps/board': ['packages/contracts'],
+  'apps/board': ['packages/contracts', 'packages/producer'],
   'infra/setup': [],
   [E2E]: ['packages/contracts', 'packages/producer', 'packages/storage', 'packages/test-kit'],
 }

@@ -59,6 +59,16 @@ export interface RedisNames {
   readonly workers: string
   /** String: a worker's WorkerRecord; expires when it stops renewing it. */
   readonly worker: (workerId: string) => string
+  /** String: a worker's LiveRecord, while somebody looks. */
+  readonly containers: (workerId: string) => string
+  /** Channel: any message asks the workers to tell of their containers for a while. */
+  readonly lookChannel: string
+  /** Hash, by the Unix time of a minute, in minutes: what ended in it, as `activityOf` reads it. */
+  readonly activity: (minute: number) => string
+  /** List: the last tasks that ended, each an EndedTask as JSON, the latest first. */
+  readonly recent: string
+  /** String: an operator's session on the board, by a digest of its id. */
+  readonly session: (digest: string) => string
   /** String: the id of the worker that goes on with what that one, which died, has begun; expires like a heartbeat. */
   readonly adopted: (workerId: string) => string
 }
@@ -80,6 +90,11 @@ export function redisNames(queue: string): RedisNames {
     doneChannel: `${base}:done`,
     workers: `${base}:workers`,
     worker: workerId => `${base}:worker:${workerId}`,
+    containers: workerId => `${base}:containers:${workerId}`,
+    lookChannel: `${base}:look`,
+    activity: minute => `${base}:activity:${minute}`,
+    recent: `${base}:recent`,
+    session: digest => `${base}:session:${digest}`,
     adopted: workerId => `${base}:adopted:${workerId}`,
   }
 }
