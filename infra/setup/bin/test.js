@@ -4,7 +4,7 @@
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { messageOf } from '../src/errors.js'
-import { ensurePromtool, ensureRedis, ensureS3Server, setUp } from '../src/index.js'
+import { ensureBrowser, ensurePromtool, ensureRedis, ensureS3Server, setUp } from '../src/index.js'
 import { makeTestData, pathWithRedis, readTotals, removeTestData, runJest } from '../src/test-run.js'
 
 const root = fileURLToPath(new URL('../../../', import.meta.url))
@@ -36,6 +36,7 @@ async function runTests(undo, dataDir) {
   // Without one of them only the tests that need it fail, and they say why.
   await ensureS3Server({ dataDir, env, log }).catch(report)
   await ensurePromtool({ dataDir, env, log }).catch(report)
+  const browser = await ensureBrowser({ dataDir, env, log }).catch(report)
   if (signal.aborted) return 1
   const testEnv = {
     ...env,
@@ -43,6 +44,7 @@ async function runTests(undo, dataDir) {
     REDIS_URL: redis.url,
     AGIRUNNER_DATA: dataDir,
     AGIRUNNER_TEST_IMAGE: shared.image ?? '',
+    AGIRUNNER_TEST_BROWSER: browser || '',
     ...(isDefault(shared.dockerHost) ? {} : { DOCKER_HOST: shared.dockerHost ?? '' }),
   }
   const args = process.argv.slice(2)

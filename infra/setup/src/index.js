@@ -1,3 +1,4 @@
+export { ensureBrowser } from './browser.js'
 export { ensureEngine, findEngine, stopStartedEngine } from './engine.js'
 export { dataDirFrom } from './environment.js'
 export { SetupError } from './errors.js'
