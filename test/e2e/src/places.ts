@@ -1,10 +1,9 @@
-import { type ChildProcess, execFile, fork } from 'node:child_process'
-import { once } from 'node:events'
+import { execFile } from 'node:child_process'
 import { lstat, readdir, readFile, readlink } from 'node:fs/promises'
 import { join } from 'node:path'
-import { fileURLToPath } from 'node:url'
 import { promisify } from 'node:util'
 import { dumpRedis, processTree } from '@agirunner/test-kit'
+import { startBoard } from './board/board.js'
 
 /** Something that a secret could be found in: what it is called, and what it holds. */
 export type Place = readonly [name: string, content: Uint8Array | string]
@@ -77,28 +76,17 @@ export async function insidePlaces(container: string): Promise<Place[]> {
   return await Promise.all(Object.entries(questions).map(ask))
 }
 
-const BOARD = fileURLToPath(new URL('../../../apps/board/dist/main.js', import.meta.url))
-
 /** What the operators' board answers on jobs. */
 export async function boardPlaces(redisUrl: string, queue: string, ids: readonly string[]): Promise<Place[]> {
-  const env = {
-    PATH: process.env.PATH ?? '',
-    REDIS_URL: redisUrl,
-    AGIRUNNER_QUEUE: queue,
-    AGIRUNNER_BOARD_PORT: '0',
-  }
-  const board: ChildProcess = fork(BOARD, [], { env, stdio: ['ignore', 'ignore', 'inherit', 'ipc'] })
-  const exited = once(board, 'exit')
+  const board = await startBoard(redisUrl, queue)
   try {
-    const [ready] = (await once(board, 'message')) as [{ url: string; user: string; password: string }]
-    const authorization = `Basic ${Buffer.from(`${ready.user}:${ready.password}`).toString('base64')}`
+    const authorization = `Basic ${Buffer.from(`${board.user}:${board.password}`).toString('base64')}`
     const pages = [`/queues/api/queues?activeQueue=${queue}&status=latest&page=1&jobsPerPage=100`]
     for (const id of ids)
       pages.push(`/queues/api/queues/${queue}/${id}`, `/queues/api/queues/${queue}/${id}/logs`)
-    return await Promise.all(pages.map(page => boardPage(ready.url + page, authorization)))
+    return await Promise.all(pages.map(page => boardPage(board.url + page, authorization)))
   } finally {
-    board.kill('SIGTERM')
-    await exited
+    await board.stop()
   }
 }
 
