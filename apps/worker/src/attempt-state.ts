@@ -105,6 +105,11 @@ export class AttemptState {
     this.#event('attempt.finished', outcome)
   }
 
+  /** What the attempt left is gone, which may be long after its end: told to who watches it, for its record is closed. */
+  cleanedUp(durationMs: number): void {
+    this.#event('phase.finished', { durationMs }, 'cleanup')
+  }
+
   /** Durations of the phases so far, null where one was not reached; the running phase counts up to now. */
   timings(): Timings {
     const at = (phase: Phase) =>
@@ -129,14 +134,14 @@ export class AttemptState {
     this.#event('phase.finished', { durationMs })
   }
 
-  #event(type: EventType, data: Record<string, unknown>): void {
+  #event(type: EventType, data: Record<string, unknown>, phase = this.#phase): void {
     this.#emit({
       version: 1,
       taskId: this.taskId,
       attempt: this.attempt,
       at: new Date().toISOString(),
       type,
-      phase: this.#phase,
+      phase,
       data,
     })
   }

@@ -177,7 +177,8 @@ class Attempt {
     this.#observed = observed
     const emit: EmitEvent = event => {
       observed.event(event)
-      this.#events.emit({ ...event, data: this.#redactor.json(event.data) })
+      // The record ends with the result, which does not wait for the cleanup.
+      if (event.phase !== 'cleanup') this.#events.emit({ ...event, data: this.#redactor.json(event.data) })
     }
     const queuedMs = Math.max(0, Date.parse(begun.startedAt) - Date.parse(data.createdAt))
     this.#state = adopted

@@ -11,7 +11,7 @@ import { asTaskFailure, judge } from './report/outcome.js'
 import type { Reached } from './report/result.js'
 import { NOTHING_REACHED } from './report/result.js'
 import type { Backlog } from './support/backlog.js'
-import { ReleaseStack, type ReportLeak, withDeadline } from './support/lifecycle.js'
+import { monotonicMs, ReleaseStack, type ReportLeak, withDeadline } from './support/lifecycle.js'
 import type { Workspaces } from './workspace/index.js'
 import type { Slot } from './workspace/plan.js'
 
@@ -115,7 +115,7 @@ export async function runTask<T extends { readonly type: string }>(
     const settled = await settle(await ended({ failure, reached }, state))
     const cleanUp = async () => {
       if (await rooms.keeper.keep(accepted, container, failure)) release.disown()
-      await release.all()
+      await cleanedUp(release, state)
     }
     // Once the task has ended, the next one need not wait for what it left. Before another attempt of its own all of it goes:
     // who cancels it then is told so at once, and that nothing of it is there.
@@ -128,9 +128,15 @@ export async function runTask<T extends { readonly type: string }>(
     try {
       return await settle(await ended({ failure, reached: { ...reached, egress } }, state))
     } finally {
-      await release.all()
+      await cleanedUp(release, state)
     }
   }
+}
+
+async function cleanedUp(release: ReleaseStack, state: AttemptState): Promise<void> {
+  const begun = monotonicMs()
+  await release.all()
+  state.cleanedUp(monotonicMs() - begun)
 }
 
 async function prepare(

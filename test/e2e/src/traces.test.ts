@@ -61,17 +61,17 @@ describe('the trace of a task', () => {
     })
     const result = await world.producer.waitForResult(taskId)
     const [attempt] = await attemptsOf(taskId, 1)
+    await eventually(() => of(taskId).some(({ name }) => name === 'agirunner cleanup'))
     const spans = of(taskId)
     const named = (name: string) => spans.find(span => span.name === `agirunner ${name}`)
     const sent = named('enqueue')
     expect(sent?.parentSpanId ?? '').toBe('')
     expect(attempt).toMatchObject({ parentSpanId: sent?.spanId, service: 'agirunner-worker' })
-    const phases = PHASES.filter(phase => phase !== 'cleanup')
     expect(spans.map(({ name }) => name).toSorted()).toEqual(
-      ['enqueue', 'attempt', ...phases].map(name => `agirunner ${name}`).toSorted(),
+      ['enqueue', 'attempt', ...PHASES].map(name => `agirunner ${name}`).toSorted(),
     )
     expect(named('queued')?.parentSpanId).toBe(sent?.spanId)
-    for (const phase of phases.filter(one => one !== 'queued'))
+    for (const phase of PHASES.filter(one => one !== 'queued'))
       expect([phase, named(phase)?.parentSpanId]).toEqual([phase, attempt?.spanId])
     expect(Math.abs(milliseconds(named('run')) - (result.timings.runMs ?? 0))).toBeLessThan(2)
     expect((await readLogs(world.producer, taskId)).stdout).toBe(

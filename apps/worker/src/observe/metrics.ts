@@ -100,7 +100,7 @@ function makeCounters(client: Client, registry: Registry): Counters {
   tasks.inc({ status: 'succeeded', code: NO_FAILURE }, 0)
   for (const code of FAILURE_CODES) tasks.inc({ status: statusOf(new TaskFailure(code, '')), code }, 0)
   for (const outcome of ['ended', 'retried', 'drained']) attempts.inc({ outcome }, 0)
-  for (const phase of PHASES.filter(one => one !== 'cleanup')) phases.zero({ phase })
+  for (const phase of PHASES) phases.zero({ phase })
   for (const outcome of RENEWALS) renewals.inc({ outcome }, 0)
   pulls.inc({ code: NO_FAILURE }, 0)
   return {
