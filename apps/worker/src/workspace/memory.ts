@@ -1,6 +1,7 @@
-import { mkdir, readdir, readFile, rm } from 'node:fs/promises'
+import { mkdir, readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import { MOUNT, mountQuickly } from '../support/libc.js'
+import { mountsIn } from '../support/mounts.js'
 import { unmountDisk } from './disk/disk-image.js'
 import { removeTree } from './remove-tree.js'
 
@@ -38,11 +39,5 @@ export async function unmountMemory(folder: string): Promise<void> {
 
 /** Takes away what a dead worker left mounted below one of its slots. */
 export async function reapMemory(slot: string): Promise<void> {
-  for (const point of await mountsBelow(slot)) await unmountMemory(point)
-}
-
-async function mountsBelow(folder: string): Promise<string[]> {
-  const table = await readFile('/proc/self/mountinfo', 'utf8')
-  const points = table.split('\n').map(line => line.split(' ')[4] ?? '')
-  return points.filter(point => point.startsWith(`${folder}/`)).toReversed()
+  for (const point of await mountsIn(slot)) await unmountMemory(point)
 }

@@ -1,9 +1,10 @@
 import { statfsSync } from 'node:fs'
-import { mkdir, readdir, readFile, rm, rmdir } from 'node:fs/promises'
+import { mkdir, readdir, rm, rmdir } from 'node:fs/promises'
 import { join } from 'node:path'
 import { freeBytes } from '../../support/free-bytes.js'
 import { MOUNT, mount, unmount } from '../../support/libc.js'
 import type { Releasable } from '../../support/lifecycle.js'
+import { mountsIn } from '../../support/mounts.js'
 import { makeDiskImage, mountDisk, unmountDisk } from './disk-image.js'
 
 /** Below the data folder: one folder for each worker, in it one for each slot's disk. */
@@ -183,7 +184,7 @@ function taskDisk(folder: string, remove: () => Promise<void>, usedBefore = 0): 
 
 /** Unmounts and removes one disk that nobody uses any more, by its folder. */
 export async function reapDisk(folder: string): Promise<void> {
-  for (const point of await mountsAt(folder)) await unmount(point, { detach: true })
+  for (const point of await mountsIn(folder)) await unmount(point, { detach: true })
   await rm(folder, { recursive: true, force: true })
   await rm(`${folder}.img`, { force: true })
 }
@@ -208,15 +209,8 @@ export async function reapDisks(
   })
   for (const worker of dead) {
     const folder = join(root, worker)
-    for (const point of await mountsAt(folder)) await unmount(point, { detach: true })
+    for (const point of await mountsIn(folder)) await unmount(point, { detach: true })
     await rm(folder, { recursive: true, force: true })
   }
   return dead.length
-}
-
-/** A folder and what is below it, as far as it is a mount; the innermost first. */
-async function mountsAt(folder: string): Promise<string[]> {
-  const table = await readFile('/proc/self/mountinfo', 'utf8')
-  const points = table.split('\n').map(line => line.split(' ')[4] ?? '')
-  return points.filter(point => point === folder || point.startsWith(`${folder}/`)).toReversed()
 }
