@@ -3,8 +3,6 @@ import { type FileHandle, open, rm, stat } from 'node:fs/promises'
 import { AT_ONCE_BYTES, type StreamName } from './log-files.js'
 import type { LogPart } from './log-pipe.js'
 
-type Files = [log: FileHandle, index: FileHandle]
-
 /** How far each stream has been told, and how long the file is with that; in bytes. */
 export interface LogPosition extends Readonly<Record<StreamName, number>> {
   readonly file: number
@@ -35,11 +33,16 @@ export class LogStore {
 
   /** @param seq of the last entry of the Redis stream, which an earlier attempt wrote */
   static async create(path: string, seq: number): Promise<LogStore> {
-    const [log, index] = (await Promise.all(
-      [path, indexOf(path)].map(one => open(one, 'wx', 0o600)),
-    )) as Files
-    await writeAll(index, [doubles([seq])], 0)
-    return new LogStore(path, log, index, START, 0)
+    const log = await open(path, 'wx', 0o600)
+    try {
+      const index = await open(indexOf(path), 'wx', 0o600)
+      const store = new LogStore(path, log, index, START, 0)
+      await writeAll(index, [doubles([seq])], 0)
+      return store
+    } catch (error) {
+      await log.close()
+      throw error
+    }
   }
 
   /**
