@@ -61,8 +61,8 @@ export async function startWorker({
       REDIS_URL: redisUrl,
       AGIRUNNER_QUEUE: queue,
       AGIRUNNER_DATA: dataDir,
-      // What waits for a next task would count as left by the last one.
-      AGIRUNNER_PARK: '0',
+      // Results are the same with it; it is off so that a test sees only what it started.
+      AGIRUNNER_PARK: process.env.AGIRUNNER_PARK ?? '0',
       ...env,
     },
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],

@@ -8,7 +8,8 @@ let world: World
 let worker: TestWorker
 beforeAll(async () => {
   world = await createWorld()
-  worker = await world.startWorker()
+  // What waits for a next task has a group too.
+  worker = await world.startWorker({ AGIRUNNER_PARK: '0' })
 })
 afterAll(async () => await world.close())
 

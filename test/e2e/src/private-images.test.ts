@@ -41,6 +41,8 @@ beforeAll(async () => {
   const bin = join(config, 'bin')
   mkdirSync(bin)
   worker = await world.startWorker({
+    // What waits for a next task holds its image, which these tests remove.
+    AGIRUNNER_PARK: '0',
     ...VARIABLES,
     AGIRUNNER_SECRET_ENV: Object.keys(VARIABLES).join(','),
     AGIRUNNER_LOG_LEVEL: 'debug',

@@ -18,6 +18,8 @@ let worker: TestWorker
 beforeAll(async () => {
   world = await createWorld()
   worker = await world.startWorker({
+    // What waits for a next task has a slot too.
+    AGIRUNNER_PARK: '0',
     AGIRUNNER_SECRET_ENV: 'TOKEN OTHER PIN'.replaceAll(' ', ','),
     TOKEN,
     OTHER,
