@@ -9,18 +9,19 @@ import {
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { AGIRUNNER_VARIABLES } from '@agirunner/contracts'
 import { afterAll, describe, expect, it } from '@jest/globals'
-import { ConfigError, KNOWN_VARIABLES, readConfig } from './config.js'
+import { ConfigError, readConfig, WORKER_VARIABLES } from './config.js'
 
 const env = { REDIS_URL: 'redis://127.0.0.1:1' }
 
 describe('the configuration', () => {
   it('is documented in the README, all of it', () => {
     const readme = readFileSync(new URL('../../../README.md', import.meta.url), 'utf8')
-    const forTests = /^AGIRUNNER_TEST_/
-    const shown = KNOWN_VARIABLES.filter(name => name.startsWith('AGIRUNNER_') && !forTests.test(name))
     const documented = [...readme.matchAll(/`(AGIRUNNER_[A-Z0-9_]+)`/g)].map(([, name]) => name)
-    expect(new Set(documented)).toEqual(new Set(shown))
+    expect(new Set(documented)).toEqual(new Set(AGIRUNNER_VARIABLES))
+    const own = WORKER_VARIABLES.filter(name => name.startsWith('AGIRUNNER_'))
+    expect(AGIRUNNER_VARIABLES).toEqual(expect.arrayContaining(own))
   })
 
   it('needs only the address of Redis', () => {

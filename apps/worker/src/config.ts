@@ -5,9 +5,9 @@ import {
   DEFAULT_CACHE_BYTES,
   DEFAULT_IMAGE,
   DEFAULT_QUEUE,
-  nearest,
   parseSize,
   readCatalog,
+  unknownVariables,
 } from '@agirunner/contracts'
 import { type S3Settings, StorageConfigError, storageOptions, storageSettings } from '@agirunner/storage'
 import { z } from 'zod'
@@ -130,20 +130,8 @@ const VARIABLES = {
   ...LIMIT_VARIABLES,
 } as const
 
-/** Variables of other programs of the runtime: known, but not read here. */
-const OF_OTHERS = [
-  'AGIRUNNER_NO_INSTALL',
-  'AGIRUNNER_BASE_IMAGE_PULL',
-  'AGIRUNNER_BOARD_HOST',
-  'AGIRUNNER_BOARD_PORT',
-  'AGIRUNNER_BOARD_PASSWORD',
-  'AGIRUNNER_REDIS_IMAGE',
-  'AGIRUNNER_TEST_IMAGE',
-  'AGIRUNNER_TEST_TOTALS',
-]
-
-/** Every variable that some program of the runtime reads. */
-export const KNOWN_VARIABLES: readonly string[] = [...Object.keys(VARIABLES), ...OF_OTHERS]
+/** Every variable that a worker reads. */
+export const WORKER_VARIABLES: readonly string[] = Object.keys(VARIABLES)
 
 export interface Config {
   readonly redisUrl: string
@@ -319,13 +307,4 @@ function hostRootsOf(env: NodeJS.ProcessEnv): { roots: HostRoot[]; problems: str
 function defaultDataDir(env: NodeJS.ProcessEnv): string {
   if (process.getuid?.() === 0) return '/var/lib/agirunner'
   return join(env.XDG_STATE_HOME ?? join(homedir(), '.local', 'state'), 'agirunner')
-}
-
-function unknownVariables(env: NodeJS.ProcessEnv): string[] {
-  return Object.keys(env)
-    .filter(name => name.startsWith('AGIRUNNER_') && !KNOWN_VARIABLES.includes(name))
-    .map(name => {
-      const near = nearest(name, KNOWN_VARIABLES)
-      return `${name} is no variable of the runtime${near ? `; did you mean ${near}?` : ''}`
-    })
 }

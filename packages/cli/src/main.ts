@@ -1,4 +1,4 @@
-import { nearest } from '@agirunner/contracts'
+import { nearest, unknownVariables } from '@agirunner/contracts'
 import { createProducer, type Producer } from '@agirunner/producer'
 import { readArguments, splitCommand } from './arguments.js'
 import type { Call, Command } from './command.js'
@@ -6,15 +6,7 @@ import { COMMANDS } from './commands/index.js'
 import { CliError, EXIT, explain } from './errors.js'
 import { commandHelp, generalHelp } from './help.js'
 import { type Io, Sink } from './output.js'
-import {
-  type Env,
-  readSettings,
-  redisUrlOf,
-  type Settings,
-  storageOf,
-  unknownVariables,
-  version,
-} from './settings.js'
+import { type Env, readSettings, redisUrlOf, type Settings, storageOf, version } from './settings.js'
 
 /** Runs the command line of this process. */
 export async function runAsProgram(): Promise<void> {

@@ -2,14 +2,7 @@ import { mkdtempSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals'
-import {
-  engineEnvOf,
-  readSettings,
-  redisUrlOf,
-  storageOf,
-  unknownVariables,
-  wholeNumber,
-} from './settings.js'
+import { engineEnvOf, readSettings, redisUrlOf, storageOf, wholeNumber } from './settings.js'
 import { claimUp, isUp, readUp, removeUp, type UpRecord, writeUp } from './up/up-file.js'
 
 let folder: string
@@ -32,7 +25,6 @@ describe('settings', () => {
   it('name the bucket by the variables that workers read, and refuse what can’t be one', () => {
     const bucket = { AGIRUNNER_DATA: folder, AGIRUNNER_STORAGE: 's3://left/runs', AWS_REGION: 'eu-west-1' }
     expect(storageOf(readSettings(bucket))).toMatchObject({ url: 's3://left/runs', region: 'eu-west-1' })
-    expect(unknownVariables(bucket)).toEqual([])
     const wrong = readSettings({ ...bucket, AGIRUNNER_STORAGE: 'ftp://left' })
     expect(() => storageOf(wrong)).toThrow(
       /^the storage can't be used; AGIRUNNER_STORAGE: must be .*; correct it$/,
@@ -69,12 +61,6 @@ describe('settings', () => {
     expect(() => readSettings({}, 'a:b')).toThrow('--queue can\'t be "a:b"')
     expect(() => wholeNumber('1.5', '--port', 0, 9)).toThrow('it is a whole number from 0 to 9')
     expect(wholeNumber('9', '--port', 0, 9)).toBe(9)
-  })
-
-  it('warn of unknown variables with the nearest name', () => {
-    expect(unknownVariables({ AGIRUNNER_QUEU: 'x', AGIRUNNER_DATA: 'y', OTHER: 'z' })).toEqual([
-      'AGIRUNNER_QUEU is no variable of the runtime; did you mean AGIRUNNER_QUEUE?',
-    ])
   })
 })
 

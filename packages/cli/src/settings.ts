@@ -1,14 +1,8 @@
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { DEFAULT_CACHE_BYTES, DEFAULT_QUEUE, nearest, parseSize } from '@agirunner/contracts'
+import { DEFAULT_CACHE_BYTES, DEFAULT_QUEUE, parseSize } from '@agirunner/contracts'
 import { dataDirFrom } from '@agirunner/setup'
-import {
-  STORAGE_VARIABLES,
-  StorageConfigError,
-  type StorageOptions,
-  storageOptions,
-  storageSettings,
-} from '@agirunner/storage'
+import { StorageConfigError, type StorageOptions, storageOptions, storageSettings } from '@agirunner/storage'
 import { CliError, EXIT } from './errors.js'
 import { readUp, type UpRecord } from './up/up-file.js'
 
@@ -19,38 +13,6 @@ const BOOLEANS = [
   'AGIRUNNER_ALLOW_ROOT_PROFILE',
   'AGIRUNNER_NO_INSTALL',
 ] as const
-
-/** Every variable of the runtime, whichever program reads it. */
-const KNOWN: readonly string[] = [
-  ...BOOLEANS,
-  'AGIRUNNER_BASE_IMAGE_PULL',
-  'AGIRUNNER_BOARD_HOST',
-  'AGIRUNNER_BOARD_PASSWORD',
-  'AGIRUNNER_BOARD_PORT',
-  'AGIRUNNER_BOOTSTRAP_SECONDS',
-  'AGIRUNNER_CACHE_BYTES',
-  'AGIRUNNER_CATALOG',
-  'AGIRUNNER_CONCURRENCY',
-  'AGIRUNNER_DATA',
-  'AGIRUNNER_DISK_FLOOR',
-  'AGIRUNNER_DISK_QUOTA',
-  'AGIRUNNER_DRAIN_SECONDS',
-  'AGIRUNNER_HOST_ROOTS',
-  'AGIRUNNER_LOG_CEILING',
-  'AGIRUNNER_LOG_LEVEL',
-  'AGIRUNNER_MAX_KEEP',
-  'AGIRUNNER_PULL_IDLE_SECONDS',
-  'AGIRUNNER_QUEUE',
-  'AGIRUNNER_REDIS_IMAGE',
-  'AGIRUNNER_SECRET_ENV',
-  'AGIRUNNER_SECRET_ROOT',
-  ...STORAGE_VARIABLES,
-  'AGIRUNNER_STRATEGY',
-  'AGIRUNNER_TEST_IMAGE',
-  'AGIRUNNER_TEST_TOTALS',
-  // What the runtime sets inside a task, where the command may be used too.
-  ...['TASK_ID', 'ATTEMPT', 'WORKSPACE', 'CONTEXT', 'OUTPUT'].map(name => `AGIRUNNER_${name}`),
-]
 
 /** Where a command finds things. */
 export interface Settings {
@@ -70,16 +32,6 @@ export function readSettings(env: Env, queueFlag?: string): Settings {
   const queue = queueFlag ?? env.AGIRUNNER_QUEUE ?? (env.REDIS_URL ? undefined : up?.queue) ?? DEFAULT_QUEUE
   checkQueue(queue, queueFlag === undefined ? 'AGIRUNNER_QUEUE' : '--queue')
   return { env, dataDir, queue, up }
-}
-
-/** One line for each variable that no program of the runtime reads. */
-export function unknownVariables(env: Env): string[] {
-  return Object.keys(env)
-    .filter(name => name.startsWith('AGIRUNNER_') && !KNOWN.includes(name))
-    .map(name => {
-      const near = nearest(name, KNOWN)
-      return `${name} is no variable of the runtime${near ? `; did you mean ${near}?` : ''}`
-    })
 }
 
 /** The address of Redis. @throws CliError when none is known */
