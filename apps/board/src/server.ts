@@ -1,13 +1,26 @@
 import type { AddressInfo } from 'node:net'
-import { REDIS_PREFIX } from '@agirunner/contracts'
-import { createBullBoard } from '@bull-board/api'
-import { BullMQAdapter } from '@bull-board/api/bullMQAdapter'
-import { FastifyAdapter } from '@bull-board/fastify'
+import { REDIS_PREFIX, redisNames } from '@agirunner/contracts'
+import { createProducer, type StorageOptions } from '@agirunner/producer'
 import { Queue } from 'bullmq'
-import fastify, { type FastifyInstance, type FastifyReply, type FastifyRequest } from 'fastify'
+import fastify, { type FastifyInstance } from 'fastify'
 import { Redis } from 'ioredis'
-import { basicAuth, USER } from './auth.js'
+import { type Passwords, USER } from './auth.js'
+import { ContainerWatch } from './containers.js'
+import { refuseInJson } from './errors.js'
+import { EventStreams, type StreamLimits } from './event-stream.js'
+import { guard } from './guard.js'
+import { liveOf } from './live.js'
+import { streamLive } from './live-stream.js'
+import { readOverview } from './overview.js'
+import { addPages } from './pages.js'
+import { addQueues } from './queues.js'
 import { redact } from './redact.js'
+import { addSessionRoutes } from './session-routes.js'
+import { Sessions } from './sessions.js'
+import { shared } from './shared.js'
+import { addTaskRoutes } from './task-routes.js'
+import { Waiting } from './waiting.js'
+import { WorkerWatch } from './workers.js'
 
 export interface BoardOptions {
   readonly redisUrl: string
@@ -16,6 +29,13 @@ export interface BoardOptions {
   /** 0 is any free port. */
   readonly port: number
   readonly password: string
+  /** Of the user `viewer`; none by default. */
+  readonly viewerPassword?: string | null
+  /** The path that a proxy shows the board under, such as `/agirunner`; none by default. */
+  readonly base?: string
+  /** Where the workers store what tasks leave; on this machine's disk by default. */
+  readonly storage?: StorageOptions
+  readonly streams?: StreamLimits
 }
 
 export interface Board {
@@ -26,44 +46,23 @@ export interface Board {
   close(): Promise<void>
 }
 
-const QUEUES = '/queues'
 const HEALTH = '/healthz'
 /** A question to Redis is given up after this long, in milliseconds: the page then says so instead of waiting. */
-const REDIS_MS = 5000
-
-const HEADERS = {
-  // Bull Board brings its own scripts, sets styles in attributes, and asks for fonts elsewhere, which it can do without.
-  'content-security-policy': [
-    "default-src 'none'",
-    "script-src 'self'",
-    "style-src 'self' 'unsafe-inline'",
-    "img-src 'self' data:",
-    "font-src 'self'",
-    "connect-src 'self'",
-    "base-uri 'self'",
-    "form-action 'self'",
-    "frame-ancestors 'none'",
-  ].join('; '),
-  'cross-origin-opener-policy': 'same-origin',
-  'cross-origin-resource-policy': 'same-origin',
-  'referrer-policy': 'no-referrer',
-  'x-content-type-options': 'nosniff',
-  'x-frame-options': 'DENY',
-} as const
+const REDIS_MS = 4000
+/** The largest body of a request, in bytes: a password, or a reason. */
+const BODY = 16 * 1024
+const STREAMS: StreamLimits = { streams: 200, stalledMs: 30_000 }
+/** How long an overview is good for, in milliseconds: many who watch cost one read. */
+const OVERVIEW_MS = 1000
 
 /**
- * Starts the operators' web app. Everything but `/healthz` asks for the password, and nothing that looks like a
- * secret leaves it.
+ * Starts the operators' web app. Everything but `/healthz`, the files of the pages and the login asks for a session or the
+ * password, and nothing that looks like a secret leaves it, but for the bytes of artifacts.
  *
  * @throws Error when Redis does not answer, or the port is taken
  */
-export async function createBoard({
-  redisUrl,
-  queue: name,
-  host,
-  port,
-  password,
-}: BoardOptions): Promise<Board> {
+export async function createBoard(options: BoardOptions): Promise<Board> {
+  const { redisUrl, host, port, base = '' } = options
   const redis = new Redis(redisUrl, {
     connectTimeout: REDIS_MS,
     commandTimeout: REDIS_MS,
@@ -71,20 +70,24 @@ export async function createBoard({
     // ioredis waits this long for a connection to close, and for one that is closed already too.
     disconnectTimeout: 250,
   })
-  const app = fastify({ logger: { level: 'warn', stream: process.stderr }, forceCloseConnections: true })
+  const app = fastify({
+    logger: { level: 'warn', stream: process.stderr },
+    forceCloseConnections: true,
+    bodyLimit: BODY,
+    // A proxy on this machine says who asks, and how; nobody else is believed.
+    trustProxy: 'loopback',
+    rewriteUrl: ({ url = '/' }) => withoutBase(url, base),
+  })
   app.addHook('onClose', () => redis.disconnect())
   try {
     await checkRedis(redis)
-    guard(app, password)
-    await addQueues(app, redis, name)
-    app.get(HEALTH, () => ({ status: 'ok' }))
-    app.get('/', landing)
+    await build(app, redis, options)
     await app.listen({ host, port })
   } catch (error) {
     await app.close()
     throw error
   }
-  return { url: addressOf(app, host), user: USER, close: () => app.close() }
+  return { url: `${addressOf(app, host)}${base}`, user: USER, close: () => app.close() }
 }
 
 /** @throws Error that names what is wrong with the connection, and not only that a question had no answer */
@@ -102,60 +105,61 @@ async function checkRedis(redis: Redis): Promise<void> {
   }
 }
 
-/** In front of every route, of Bull Board's interface for programs and of what is not found too. */
-function guard(app: FastifyInstance, password: string): void {
-  const isOperator = basicAuth(password)
-  app.addHook('onRequest', async (request, reply) => {
-    reply.headers(HEADERS)
-    if (request.routeOptions.url === HEALTH) return
-    if (!isOperator(request.headers.authorization)) return await challenge(reply)
-    if (request.method !== 'GET' && request.method !== 'HEAD') return await refuseToWrite(reply)
-  })
-  app.addHook('onSend', async (_request, reply) => {
-    // Pages and answers show tasks; only the files of the interface are the same for everybody.
-    if (!reply.hasHeader('cache-control')) reply.header('cache-control', 'no-store')
-  })
+async function build(app: FastifyInstance, redis: Redis, options: BoardOptions): Promise<void> {
+  const { queue, base = '' } = options
+  const names = redisNames(queue)
+  const passwords: Passwords = { operator: options.password, viewer: options.viewerPassword ?? null }
+  const sessions = new Sessions(redis, names, passwords)
+  const streams = new EventStreams(sessions, options.streams ?? STREAMS)
+  app.addHook('preClose', () => streams.closeAll())
+  const cookie = `agirunner-${queue}`
+  refuseInJson(app)
+  const pages = addPages(app, base)
+  await guard(app, { passwords, sessions, cookie, pages })
+  addSessionRoutes(app, { passwords, sessions, streams, cookie, base, queue })
+  app.get(HEALTH, { config: { open: true } }, () => ({ status: 'ok' }))
+  await addData(app, redis, options, streams)
 }
 
-async function challenge(reply: FastifyReply): Promise<void> {
-  reply.code(401).header('www-authenticate', 'Basic realm="Agirunner", charset="UTF-8"')
-  await reply.send({ error: 'log in as an operator' })
-}
-
-/**
- * The record of a task is the runtime's and not BullMQ's: a job that is retried, edited or removed behind its back
- * would no longer say what became of the task. A page of another site can't make the browser change anything either.
- */
-async function refuseToWrite(reply: FastifyReply): Promise<void> {
-  await reply
-    .code(405)
-    .header('allow', 'GET, HEAD')
-    .send({ error: 'the board only shows; use `agirunner cancel` and `enqueue`' })
-}
-
-async function addQueues(app: FastifyInstance, redis: Redis, name: string): Promise<void> {
+async function addData(
+  app: FastifyInstance,
+  redis: Redis,
+  { redisUrl, queue: name, base = '', storage }: BoardOptions,
+  streams: EventStreams,
+): Promise<void> {
+  const names = redisNames(name)
   const queue = new Queue(name, { connection: redis, prefix: REDIS_PREFIX })
   queue.on('error', () => undefined)
-  app.addHook('onClose', () => queue.close())
-  const serverAdapter = new FastifyAdapter().setBasePath(QUEUES)
-  createBullBoard({
-    queues: [new BullMQAdapter(queue, { readOnlyMode: true })],
-    serverAdapter,
-    options: { uiConfig: { boardTitle: 'Agirunner' } },
+  const producer = createProducer({ redis: redisUrl, queue: name, ...(storage && { storage }) })
+  const live = liveOf(producer, redis, names)
+  const waiting = new Waiting(redis, names, queue)
+  const workers = new WorkerWatch(redis, names)
+  const containers = new ContainerWatch(live)
+  workers.start()
+  app.addHook('onClose', async () => {
+    workers.stop()
+    containers.stop()
+    await Promise.all([queue.close(), producer.close()])
   })
-  await app.register(
-    async scope => {
-      // Bull Board's own formatters reach data, return value and name only; an answer is redacted as a whole instead:
-      // failed reasons, stack traces, options, logs and messages of errors too.
-      scope.addHook('preSerialization', async (_request, _reply, payload) => redact(payload))
-      await scope.register(serverAdapter.registerPlugin())
-    },
-    { prefix: QUEUES },
-  )
+  const overview = shared(OVERVIEW_MS, () => readOverview({ queue, waiting, workers, live }))
+  await app.register(async scope => {
+    scope.addHook('preSerialization', async (_request, _reply, payload) => redact(payload))
+    scope.get('/api/overview', overview)
+    scope.get('/api/containers', async () => await containers.read())
+    scope.get('/api/stream', { exposeHeadRoute: false }, async (request, reply) => {
+      await streamLive({ overview, containers }, streams.open(request, reply))
+    })
+    addTaskRoutes(scope, { redis, names, queue: name, producer, waiting, workers, live }, streams)
+  })
+  await addQueues(app, queue, base)
 }
 
-async function landing(_request: FastifyRequest, reply: FastifyReply): Promise<void> {
-  await reply.redirect(QUEUES)
+/** A proxy may take the base away or leave it: both lead to the same route. */
+function withoutBase(url: string, base: string): string {
+  if (base === '' || !url.startsWith(base)) return url
+  const rest = url.slice(base.length)
+  if (rest === '' || rest.startsWith('?')) return `/${rest}`
+  return rest.startsWith('/') ? rest : url
 }
 
 function addressOf(app: FastifyInstance, host: string): string {

@@ -1,4 +1,4 @@
-export { StorageConfigError, type StorageOptions } from '@agirunner/storage'
+export { StorageConfigError, type StorageOptions, storageOptions } from '@agirunner/storage'
 export type { Enqueued } from './enqueue.js'
 export {
   ArtifactUnavailableError,
