@@ -20,25 +20,30 @@ export class Refusal extends Error {
 }
 
 /**
- * Waits for an answer of Redis, for so long at most.
+ * Asks Redis, and waits for so long at most.
  *
  * @throws Refusal 503, whatever is wrong with Redis
  */
 export async function fromRedis<T>(answer: Promise<T>): Promise<T> {
-  const late = new AbortController()
-  const patience = new Promise<never>((_resolve, reject) => {
-    const timer = setTimeout(() => reject(new Error(`no answer within ${ANSWER_MS} ms`)), ANSWER_MS)
-    late.signal.addEventListener('abort', () => clearTimeout(timer))
-  })
   try {
-    return await Promise.race([answer, patience])
+    return await soon(answer)
   } catch (error) {
     if (error instanceof Refusal) throw error
-    const why = redactText((error as Error).message)
-    throw new Refusal(503, `Redis does not answer; ${why}; try again, or look after Redis`, error)
-  } finally {
-    late.abort()
+    throw unavailable((error as Error).message, error)
   }
+}
+
+/** Waits for what needs several answers of Redis, for so long at most in all. @throws Refusal 503 */
+export async function soon<T>(answer: Promise<T>): Promise<T> {
+  let timer: NodeJS.Timeout | undefined
+  const patience = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(() => reject(unavailable(`no answer within ${ANSWER_MS} ms`)), ANSWER_MS)
+  })
+  return await Promise.race([answer, patience]).finally(() => clearTimeout(timer))
+}
+
+function unavailable(why: string, cause?: unknown): Refusal {
+  return new Refusal(503, `Redis does not answer; ${why}; try again, or look after Redis`, cause)
 }
 
 /** How long a page may wait for Redis, in milliseconds: then it says so instead. */

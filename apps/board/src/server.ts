@@ -6,7 +6,7 @@ import fastify, { type FastifyInstance } from 'fastify'
 import { Redis } from 'ioredis'
 import { type Passwords, USER } from './auth.js'
 import { ContainerWatch } from './containers.js'
-import { refuseInJson } from './errors.js'
+import { refuseInJson, soon } from './errors.js'
 import { EventStreams, type StreamLimits } from './event-stream.js'
 import { guard } from './guard.js'
 import { liveOf } from './live.js'
@@ -111,7 +111,7 @@ async function build(app: FastifyInstance, redis: Redis, options: BoardOptions):
   const passwords: Passwords = { operator: options.password, viewer: options.viewerPassword ?? null }
   const sessions = new Sessions(redis, names, passwords)
   const streams = new EventStreams(sessions, options.streams ?? STREAMS)
-  app.addHook('preClose', () => streams.closeAll())
+  app.addHook('preClose', async () => streams.closeAll())
   const cookie = `agirunner-${queue}`
   refuseInJson(app)
   const pages = addPages(app, base)
@@ -141,7 +141,10 @@ async function addData(
     containers.stop()
     await Promise.all([queue.close(), producer.close()])
   })
-  const overview = shared(OVERVIEW_MS, () => readOverview({ queue, waiting, workers, live }))
+  const overview = shared(
+    OVERVIEW_MS,
+    async () => await soon(readOverview({ queue, waiting, workers, live })),
+  )
   await app.register(async scope => {
     scope.addHook('preSerialization', async (_request, _reply, payload) => redact(payload))
     scope.get('/api/overview', overview)

@@ -1,7 +1,7 @@
 import { UnknownTaskError } from '@agirunner/producer'
 import type { FastifyInstance } from 'fastify'
 import { z } from 'zod'
-import { fromRedis, Refusal } from './errors.js'
+import { fromRedis, Refusal, soon } from './errors.js'
 import type { EventStreams } from './event-stream.js'
 import { artifactBytes, attachment, patchText } from './files.js'
 import { FOREIGN_POLICY } from './headers.js'
@@ -23,7 +23,7 @@ interface OfTask {
 
 /** Everything below `/api/tasks`. */
 export function addTaskRoutes(app: FastifyInstance, sources: TaskSources, streams: EventStreams): void {
-  app.get('/api/tasks', async request => await listTasks(sources, asked(Wanted, request.query)))
+  app.get('/api/tasks', async request => await soon(listTasks(sources, asked(Wanted, request.query))))
   app.get<OfTask>('/api/tasks/:id', async ({ params }) => await readTask(sources, taskIdFrom(params.id)))
   addTaskStream(app, sources, streams)
   addFiles(app, sources)

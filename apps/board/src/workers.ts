@@ -24,6 +24,8 @@ export class WorkerWatch {
   readonly #redis: Redis
   readonly #names: RedisNames
   readonly #seen = new Map<string, Seen>()
+  /** Those that were lost before this board saw them, while no other worker has forgotten them. */
+  #unseen: readonly string[] = []
   #timer: NodeJS.Timeout | null = null
 
   constructor(redis: Redis, names: RedisNames) {
@@ -45,7 +47,7 @@ export class WorkerWatch {
     const ids = await fromRedis(this.#redis.smembers(this.#names.workers))
     const found = await fromRedis(Promise.all(ids.map(async id => await this.#read(id))))
     const alive = found.filter(seen => seen !== null)
-    this.#settle(new Map(alive.map(seen => [seen.record.id, seen])))
+    this.#settle(new Map(alive.map(seen => [seen.record.id, seen])), new Set(ids))
     return alive.map(({ record }) => record)
   }
 
@@ -53,6 +55,7 @@ export class WorkerWatch {
   views(): WorkerView[] {
     return [...this.#seen.values()]
       .map(({ record, lostAt }) => viewOf(record, lostAt !== null))
+      .concat(this.#unseen.map(id => viewOf({ ...NOTHING_KNOWN, id }, true)))
       .sort((one, other) => one.id.localeCompare(other.id))
   }
 
@@ -64,16 +67,29 @@ export class WorkerWatch {
     return { record: JSON.parse(json) as WorkerRecord, expires: performance.now() + left, lostAt: null }
   }
 
-  #settle(alive: ReadonlyMap<string, Seen>): void {
+  #settle(alive: ReadonlyMap<string, Seen>, ids: ReadonlySet<string>): void {
     const now = performance.now()
+    this.#unseen = [...ids].filter(id => !alive.has(id) && !this.#seen.has(id))
     for (const [id, seen] of this.#seen) {
       if (alive.has(id)) continue
-      if (seen.lostAt === null && now < seen.expires) this.#seen.delete(id)
+      // A record that went before its time was taken away by its worker, which ended.
+      const isGone = seen.lostAt === null ? now < seen.expires : now - seen.lostAt > SHOWN_MS && !ids.has(id)
+      if (isGone) this.#seen.delete(id)
       else seen.lostAt ??= now
-      if (now - (seen.lostAt ?? now) > SHOWN_MS) this.#seen.delete(id)
     }
     for (const [id, seen] of alive) this.#seen.set(id, seen)
   }
+}
+
+const NOTHING_KNOWN: Omit<WorkerRecord, 'id'> = {
+  host: '',
+  pid: 0,
+  startedAt: '',
+  state: 'idle',
+  concurrency: 0,
+  running: [],
+  strategy: '',
+  engine: '',
 }
 
 function viewOf(record: WorkerRecord, isLost: boolean): WorkerView {
