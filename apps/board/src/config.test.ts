@@ -11,8 +11,44 @@ describe('readConfig', () => {
       host: '127.0.0.1',
       port: 3700,
       password: null,
+      viewerPassword: null,
+      base: '',
+      storage: expect.any(Object),
     })
     expect(readConfig({ REDIS_URL, AGIRUNNER_BOARD_PASSWORD: '' }).password).toBeNull()
+  })
+
+  it.each([
+    ['', ''],
+    ['/', ''],
+    ['/agirunner', '/agirunner'],
+    ['/tools/agirunner/', '/tools/agirunner'],
+  ])('takes %j for the path it lives under', (AGIRUNNER_BOARD_BASE, base) => {
+    expect(readConfig({ REDIS_URL, AGIRUNNER_BOARD_BASE }).base).toBe(base)
+  })
+
+  it.each([
+    'agirunner',
+    '//evil.example',
+    '/..',
+    '/a/../b',
+    '/a b',
+    '/a"b',
+    '/queues',
+    '/api/x',
+    'https://x',
+  ])('takes %j for no path', AGIRUNNER_BOARD_BASE => {
+    expect(() => readConfig({ REDIS_URL, AGIRUNNER_BOARD_BASE })).toThrow(/AGIRUNNER_BOARD_BASE: must/)
+  })
+
+  it('refuses one password for both roles, and a storage that is none', () => {
+    const both = { AGIRUNNER_BOARD_PASSWORD: 'the same one', AGIRUNNER_BOARD_VIEWER_PASSWORD: 'the same one' }
+    expect(() => readConfig({ REDIS_URL, ...both })).toThrow(
+      /AGIRUNNER_BOARD_VIEWER_PASSWORD: must be another/,
+    )
+    expect(() => readConfig({ REDIS_URL, AGIRUNNER_S3_PATH_STYLE: 'x' })).toThrow(
+      /AGIRUNNER_S3_PATH_STYLE: must/,
+    )
   })
 
   it('names every problem and no value', () => {

@@ -19,7 +19,7 @@ const VARIABLES = z.object({
   AGIRUNNER_BOARD_VIEWER_PASSWORD: password,
   AGIRUNNER_BOARD_BASE: z
     .string()
-    .regex(/^(?:\/[A-Za-z0-9._~-]*[A-Za-z0-9_~-])*\/?$/, 'must be a path such as /agirunner')
+    .regex(/^(?:\/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*\/?$/, 'must be a path such as /agirunner')
     .refine(base => !OWN.includes(base.split('/')[1] ?? ''), `must not begin with ${OWN.join(', ')}`)
     .transform(base => base.replace(/\/$/, ''))
     .default(''),

@@ -1,4 +1,4 @@
-import { REDACTED, redactText } from './redact.js'
+import { redactText } from './redact.js'
 
 const BEGIN = /-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----/g
 const END = /-----END [A-Z ]{0,40}PRIVATE KEY-----/
@@ -36,22 +36,23 @@ export class TextRedactor {
  * @example joinSecrets(['token=hun', 'ter2 ok']) // ['token=hunter2 ok', '']
  */
 export function joinSecrets(pieces: readonly string[]): string[] {
-  const joined = [...pieces]
+  const text = pieces.join('')
+  // Nearly always there is nothing to join.
+  if (redactText(text) === pieces.map(redactText).join('')) return [...pieces]
+  const joined: string[] = []
   let first = 0
-  for (let i = 1; i < joined.length; i += 1) {
-    const piece = joined[i] as string
-    if (piece === '') continue
-    if (isSplit(joined[first] as string, piece)) {
-      joined[first] += piece
-      joined[i] = ''
-    } else first = i
+  let border = 0
+  for (const [index, piece] of pieces.entries()) {
+    joined.push('')
+    if (!isSplit(text, border)) first = index
+    joined[first] += piece
+    border += piece.length
   }
   return joined
 }
 
-function isSplit(left: string, right: string): boolean {
-  const tail = left.slice(-BORDER)
-  const head = right.slice(0, BORDER)
-  const together = redactText(tail + head)
-  return together !== redactText(tail) + redactText(head) && together.includes(REDACTED)
+function isSplit(text: string, border: number): boolean {
+  const left = text.slice(Math.max(0, border - BORDER), border)
+  const right = text.slice(border, border + BORDER)
+  return redactText(left + right) !== redactText(left) + redactText(right)
 }
