@@ -38,6 +38,7 @@ export class EventStreams {
     reply.hijack()
     const session = request.visitor?.session?.id ?? null
     const stream = new EventStream(reply, session, this.#limits.stalledMs)
+    if (stream.signal.aborted) return stream
     this.#open.add(stream)
     stream.signal.addEventListener('abort', () => this.#open.delete(stream))
     return stream
@@ -88,6 +89,8 @@ export class EventStream {
     this.#response.on('error', () => undefined)
     this.#response.on('close', () => this.#stop())
     this.#heartbeat = setInterval(() => this.#beat(), HEARTBEAT_MS)
+    // The reader may have gone before all of this.
+    if (this.#response.closed || this.#response.destroyed) this.#stop()
   }
 
   /** Ends with the stream. */
