@@ -72,7 +72,7 @@ function readAssets(): ReadonlyMap<string, Asset> {
     [STYLES, '.css'],
   ] as const) {
     const paths = readdirSync(folder, { recursive: true, encoding: 'utf8' })
-    for (const path of paths.filter(name => extname(name) === type)) {
+    for (const path of paths.filter(name => extname(name) === type && !name.endsWith('.test.js'))) {
       assets.set(path.split(sep).join('/'), readAsset(join(folder, path)))
     }
   }

@@ -34,7 +34,7 @@ function addTaskStream(app: FastifyInstance, sources: TaskSources, streams: Even
   const { redis, names, queue, producer } = sources
   app.get<OfTask>('/api/tasks/:id/stream', { exposeHeadRoute: false }, async (request, reply) => {
     const taskId = taskIdFrom(request.params.id)
-    const start = positionOf(request.headers['last-event-id']) ?? asked(Start, request.query)
+    const start = positionOf(request.headers['last-event-id']?.toString()) ?? asked(Start, request.query)
     if ((await fromRedis(redis.exists(names.record(taskId)))) === 0) throw new UnknownTaskError(taskId, queue)
     const stream = streams.open(request, reply)
     await streamTask(producer, taskId, stream, start).catch((error: unknown) => {

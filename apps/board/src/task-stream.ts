@@ -13,8 +13,8 @@ export interface Position {
 const CONTEXT = 128
 
 /** The position that a browser gives back when it comes again; null for none. */
-export function positionOf(lastEventId: unknown): Position | null {
-  const [, log, events] = /^(\d{1,15})\.(\d{1,15})$/.exec(String(lastEventId ?? '')) ?? []
+export function positionOf(lastEventId: string | undefined): Position | null {
+  const [, log, events] = /^(\d{1,15})\.(\d{1,15})$/.exec(lastEventId ?? '') ?? []
   return log && events ? { log: Number(log), events: Number(events) } : null
 }
 

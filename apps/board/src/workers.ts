@@ -34,8 +34,9 @@ export class WorkerWatch {
   }
 
   start(): void {
-    const look = () => this.look().catch(() => undefined)
-    this.#timer = setInterval(look, LOOK_MS)
+    this.#timer = setInterval(() => {
+      this.look().catch(() => undefined)
+    }, LOOK_MS)
   }
 
   stop(): void {

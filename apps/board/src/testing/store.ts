@@ -83,7 +83,7 @@ export class PlayedTask {
   }
 }
 
-export function resultOf(taskId: string, changes: Partial<TaskResult> = {}): TaskResult {
+function resultOf(taskId: string, changes: Partial<TaskResult> = {}): TaskResult {
   const nothing = {
     failure: null,
     startedAt: null,
