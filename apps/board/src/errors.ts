@@ -57,9 +57,6 @@ export function refuseInJson(app: FastifyInstance): void {
     const message = status === 500 ? 'the board failed; its log says why' : redactText(error.message)
     await reply.code(status).send({ error: message })
   })
-  app.setNotFoundHandler(async (_request, reply) => {
-    await reply.code(404).send({ error: 'there is nothing at this address' })
-  })
 }
 
 function statusOf(error: FastifyError): number {

@@ -5,8 +5,6 @@ import { Refusal } from './errors.js'
 import type { Sessions } from './sessions.js'
 
 const HEARTBEAT_MS = 15_000
-/** How often it is asked whether the session of a stream goes on. */
-const SESSION_MS = 60_000
 /** When a browser comes back after a connection broke. */
 const RETRY_MS = 2000
 
@@ -15,6 +13,8 @@ export interface StreamLimits {
   readonly streams: number
   /** How long a reader may let the board wait, in milliseconds. */
   readonly stalledMs: number
+  /** How often it is asked whether their sessions go on, in milliseconds. */
+  readonly sessionMs: number
 }
 
 /** All streams of server-sent events of a board. */
@@ -27,7 +27,7 @@ export class EventStreams {
   constructor(sessions: Sessions, limits: StreamLimits) {
     this.#sessions = sessions
     this.#limits = limits
-    this.#timer = setInterval(() => void this.#closeEnded(), SESSION_MS)
+    this.#timer = setInterval(() => void this.#closeEnded(), limits.sessionMs)
   }
 
   /** Answers a request with a stream. @throws Refusal 503 when there are too many */

@@ -33,6 +33,13 @@ describe('a page', () => {
     },
   )
 
+  it('says what is not there to a person, and an error to a program', async () => {
+    const page = await get('/none', { ...operator, accept: 'text/html' })
+    expect([page.status, await page.text()]).toEqual([404, await (await get('/')).text()])
+    const program = await get('/none')
+    expect([program.status, await program.json()]).toEqual([404, { error: expect.any(String) }])
+  })
+
   it('is allowed its own files, the one script in it, and nothing else', async () => {
     const answer = await get('/')
     const html = await answer.text()

@@ -46,6 +46,12 @@ export function addPages(app: FastifyInstance, base: string): Pages {
   for (const path of ['/', '/containers', '/tasks', '/tasks/:id']) {
     app.get(path, async (_request, reply) => await send(reply))
   }
+  app.setNotFoundHandler(async ({ headers, method }, reply) => {
+    reply.code(404)
+    // The page says it to a person.
+    if (method === 'GET' && headers.accept?.includes('text/html')) return await send(reply)
+    await reply.send({ error: 'there is nothing at this address' })
+  })
   addAssets(app)
   return { send, policy }
 }

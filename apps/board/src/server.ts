@@ -35,7 +35,7 @@ export interface BoardOptions {
   readonly base?: string
   /** Where the workers store what tasks leave; on this machine's disk by default. */
   readonly storage?: StorageOptions
-  readonly streams?: StreamLimits
+  readonly streams?: Partial<StreamLimits>
 }
 
 export interface Board {
@@ -51,7 +51,7 @@ const HEALTH = '/healthz'
 const REDIS_MS = 4000
 /** The largest body of a request, in bytes: a password, or a reason. */
 const BODY = 16 * 1024
-const STREAMS: StreamLimits = { streams: 200, stalledMs: 30_000 }
+const STREAMS: StreamLimits = { streams: 200, stalledMs: 30_000, sessionMs: 60_000 }
 /** How long an overview is good for, in milliseconds: many who watch cost one read. */
 const OVERVIEW_MS = 1000
 
@@ -110,7 +110,7 @@ async function build(app: FastifyInstance, redis: Redis, options: BoardOptions):
   const names = redisNames(queue)
   const passwords: Passwords = { operator: options.password, viewer: options.viewerPassword ?? null }
   const sessions = new Sessions(redis, names, passwords)
-  const streams = new EventStreams(sessions, options.streams ?? STREAMS)
+  const streams = new EventStreams(sessions, { ...STREAMS, ...options.streams })
   app.addHook('preClose', async () => streams.closeAll())
   const cookie = `agirunner-${queue}`
   refuseInJson(app)

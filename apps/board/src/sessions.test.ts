@@ -131,6 +131,17 @@ describe('a wrong password', () => {
   })
 })
 
+it('whoever asks too much is told to wait', async () => {
+  const limited = await startBoard(redis.url, queue)
+  const statuses = new Map<number, number>()
+  for (let count = 0; count < 1210; count += 1) {
+    const { status } = await fetch(`${limited.url}/api/session`)
+    statuses.set(status, (statuses.get(status) ?? 0) + 1)
+  }
+  expect(Object.fromEntries(statuses)).toEqual({ 401: 1200, 429: 10 })
+  await limited.close()
+})
+
 describe('somebody without a session', () => {
   it.each(['/', '/tasks/t-1', '/queues', '/none', '/api/overview'])(
     'gets the login at %s in a browser, and no dialog of its own',

@@ -251,8 +251,29 @@ describe('any stream', () => {
     expect((await listen('stream', { cookie: one.cookie })).response.status).toBe(401)
   })
 
+  it('ends with a session that ended elsewhere or by itself', async () => {
+    const watchful = await startBoard(redis.url, queue, { streams: { sessionMs: 100 } })
+    const { cookie } = await visit(watchful.url)
+    const [stream, program] = [
+      await listen('stream', { cookie }, watchful.url),
+      await listen('stream', operator, watchful.url),
+    ]
+    await eventually(async () => stream.messages.length > 0 && program.messages.length > 0)
+    // So far it was asked about, and went on.
+    await eventually(async () => {
+      const asked = await data.info('commandstats')
+      return Number(/cmdstat_get:calls=(\d+)/.exec(asked)?.[1] ?? 0) > 10
+    })
+    expect(stream.isOver).toBe(false)
+    const keys = await data.keys(names.session('*'))
+    await data.del(...keys)
+    await eventually(async () => stream.isOver)
+    expect(program.isOver).toBe(false)
+    await watchful.close()
+  })
+
   it('is one of so many, and ends with the board', async () => {
-    const small = await startBoard(redis.url, queue, { streams: { streams: 2, stalledMs: 1000 } })
+    const small = await startBoard(redis.url, queue, { streams: { streams: 2 } })
     const streams = [await listen('stream', operator, small.url), await listen('stream', operator, small.url)]
     const refused = await fetch(`${small.url}/api/stream`, { headers: operator })
     expect([refused.status, await refused.json()]).toEqual([
