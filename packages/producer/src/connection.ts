@@ -41,6 +41,8 @@ export class Connection {
       commandTimeout: COMMAND_MS,
       // A connection whose other end vanished without a word must not be kept for the next call.
       socketTimeout: 2 * COMMAND_MS,
+      // ioredis waits this long for a connection to close, and for one that is closed already too.
+      disconnectTimeout: 250,
       retryStrategy: (attempt: number) => Math.min(50 * 2 ** Math.min(attempt, 10), 1000),
       scripts: {
         agirunnerEnqueue: { lua: scripts.ENQUEUE },
