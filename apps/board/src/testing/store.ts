@@ -13,7 +13,7 @@ import {
 } from '@agirunner/contracts'
 import type { Redis } from 'ioredis'
 
-/** Plays a worker's part in Redis for one task, by the same scripts; no engine is needed. */
+/** Plays a worker's part in Redis for one task; no engine is needed. */
 export class PlayedTask {
   readonly #redis: Redis
   readonly #names: RedisNames
@@ -63,19 +63,23 @@ export class PlayedTask {
   async event(data: Record<string, unknown>): Promise<void> {
     const { record, events } = this.#names
     const keys = [record(this.#taskId), events(this.#taskId)]
-    const event = { ...this.#event('phase.progress', data) }
+    const event = this.#event('phase.progress', data)
     await this.#redis.eval(scripts.APPEND_EVENTS, 2, ...keys, this.#fence, JSON.stringify(event))
   }
 
   /** Writes the result, and with it the end of both streams. */
   async finish(changes: Partial<TaskResult> = {}): Promise<void> {
-    const { record, result, events, log, lease, cancel, doneChannel } = this.#names
+    const { record, result, events, log, doneChannel } = this.#names
     const id = this.#taskId
-    const keys = [record(id), result(id), events(id), log(id), lease(id), cancel(id)]
-    const last = JSON.stringify(this.#event('task.finished', {}))
-    const written = JSON.stringify(resultOf(id, changes))
-    const args = [this.#fence, written, '1', '', RETENTION_SECONDS, doneChannel, id, last]
-    await this.#redis.eval(scripts.FINISH, 6, ...keys, ...args)
+    const seq = await this.#redis.hincrby(record(id), 'eventSeq', 1)
+    await this.#redis
+      .multi()
+      .hset(record(id), 'state', 'finished')
+      .set(result(id), JSON.stringify(resultOf(id, changes)), 'EX', RETENTION_SECONDS)
+      .xadd(events(id), `${seq}-0`, 'e', JSON.stringify(this.#event('task.finished', {})))
+      .xadd(log(id), '*', 'end', '1')
+      .publish(doneChannel, id)
+      .exec()
   }
 
   #event(type: string, data: Record<string, unknown>) {
