@@ -36,7 +36,7 @@ export class ContainerWatch {
       await Promise.race([this.#watch?.first, sleep(FIRST_MS, undefined, { ref: false })])
       if (!this.#latest)
         throw new Refusal(503, 'nobody tells of the containers; try again, or look after Redis')
-      return this.#latest
+      return { ...this.#latest, at: new Date().toISOString() }
     } finally {
       leave()
     }

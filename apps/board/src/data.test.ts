@@ -7,7 +7,7 @@ import { createProducer, type Producer } from '@agirunner/producer'
 import { eventually, type PrivateRedis, startPrivateRedis } from '@agirunner/test-kit'
 import { afterAll, beforeAll, describe, expect, it } from '@jest/globals'
 import { Redis } from 'ioredis'
-import type { Overview, TaskList, TaskView } from './api.js'
+import type { Containers, Overview, TaskList, TaskView } from './api.js'
 import type { Board } from './server.js'
 import { basic, OPERATOR, post, rawGet, startBoard, VIEWER, visit } from './testing/client.js'
 import { beat, PlayedTask, store } from './testing/store.js'
@@ -66,6 +66,10 @@ async function fill(): Promise<void> {
     wallMs: 7,
   }
   await data.lpush(names.recent, JSON.stringify(last))
+  await data.hset(names.activity(Math.floor(Date.now() / 60_000)), {
+    'status:failed': 2,
+    'code:task.killed': 2,
+  })
   const cache = { bytes: 5, maxBytes: 50, hits: 3, misses: 1 }
   const parking = {
     hits: 2,
@@ -124,6 +128,8 @@ describe('the overview', () => {
       tenantsOf: 5,
     })
     expect(overview.activity).toHaveLength(60)
+    const failed = overview.activity.find(({ statuses }) => statuses.failed)
+    expect(failed).toMatchObject({ statuses: { failed: 2 }, failures: { 'task.killed': 2 } })
     expect(overview.capacity).toEqual({ running: 1, total: 8 })
     expect(overview.parking).toEqual({ parked: 1, hits: 2, misses: 1 })
     expect(overview.cache).toEqual({ bytes: 10, maxBytes: 100, hits: 6, misses: 2 })
@@ -140,6 +146,21 @@ describe('the overview', () => {
     await Promise.all(Array.from({ length: 50 }, async () => await json('overview')))
     // The board looks after the workers by itself too.
     expect((await asked()) - before).toBeLessThanOrEqual(3)
+  })
+})
+
+describe('the containers', () => {
+  it('are as the workers tell of them, without secrets', async () => {
+    const labels = { role: 'developer', note: TOKEN }
+    const told = { id: 'c', name: 'n', labels, lastOutput: { at: '', text: `cloning https://me:${TOKEN}@x` } }
+    await beat(data, names, { id: 'w-1', state: 'executing', running: ['running'] })
+    await data.set(names.containers('w-1'), JSON.stringify({ at: '', containers: [told] }), 'PX', 30_000)
+    const shown = { ...told, labels: { role: 'developer', note: '[redacted]' } }
+    await eventually(async () => (await json<Containers>('containers')).containers.length === 1)
+    expect(await json<Containers>('containers')).toEqual({
+      at: expect.stringMatching(/Z$/),
+      containers: [{ ...shown, lastOutput: { at: '', text: 'cloning https://[redacted]@x' } }],
+    })
   })
 })
 

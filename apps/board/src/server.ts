@@ -6,10 +6,9 @@ import fastify, { type FastifyInstance } from 'fastify'
 import { Redis } from 'ioredis'
 import { type Passwords, USER } from './auth.js'
 import { ContainerWatch } from './containers.js'
-import { refuseInJson, soon } from './errors.js'
+import { fromRedis, refuseInJson, soon } from './errors.js'
 import { EventStreams, type StreamLimits } from './event-stream.js'
 import { guard } from './guard.js'
-import { liveOf } from './live.js'
 import { streamLive } from './live-stream.js'
 import { readOverview } from './overview.js'
 import { addPages } from './pages.js'
@@ -131,10 +130,9 @@ async function addData(
   const queue = new Queue(name, { connection: redis, prefix: REDIS_PREFIX })
   queue.on('error', () => undefined)
   const producer = createProducer({ redis: redisUrl, queue: name, ...(storage && { storage }) })
-  const live = liveOf(producer, redis, names)
   const waiting = new Waiting(redis, names, queue)
   const workers = new WorkerWatch(redis, names)
-  const containers = new ContainerWatch(live)
+  const containers = new ContainerWatch(producer)
   workers.start()
   app.addHook('onClose', async () => {
     workers.stop()
@@ -143,16 +141,20 @@ async function addData(
   })
   const overview = shared(
     OVERVIEW_MS,
-    async () => await soon(readOverview({ queue, waiting, workers, live })),
+    async () => await soon(readOverview({ queue, waiting, workers, live: producer })),
   )
   await app.register(async scope => {
     scope.addHook('preSerialization', async (_request, _reply, payload) => redact(payload))
     scope.get('/api/overview', overview)
-    scope.get('/api/containers', async () => await containers.read())
+    scope.get('/api/containers', async () => {
+      // What the workers told last is still there when Redis is not.
+      await fromRedis(redis.ping())
+      return await containers.read()
+    })
     scope.get('/api/stream', { exposeHeadRoute: false }, async (request, reply) => {
       await streamLive({ overview, containers }, streams.open(request, reply))
     })
-    addTaskRoutes(scope, { redis, names, queue: name, producer, waiting, workers, live }, streams)
+    addTaskRoutes(scope, { redis, names, queue: name, producer, waiting, workers, live: producer }, streams)
   })
   await addQueues(app, queue, base)
 }

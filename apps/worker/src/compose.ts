@@ -36,8 +36,11 @@ import { park } from './execution/parking/parked-container.js'
 import { ParkingLot } from './execution/parking/parking-lot.js'
 import { sharedLimits } from './execution/shared-limits.js'
 import { Cancellations } from './intake/cancellations.js'
+import { Channels } from './intake/channels.js'
 import { startHeartbeat } from './intake/heartbeat.js'
 import { TaskRecords } from './intake/records.js'
+import { ContainerRoster } from './observe/container-roster.js'
+import { LiveContainers } from './observe/live-containers.js'
 import { openObserving } from './observe/observing.js'
 import { queueDepth } from './observe/queue-depth.js'
 import { cancelWaiting, expireWaiting } from './report/waiting.js'
@@ -48,6 +51,7 @@ import { ReleaseStack, sleep } from './support/lifecycle.js'
 import { boundByMachine } from './support/limit-policy.js'
 import { type Log, messageOf } from './support/log.js'
 import { connectRedis } from './support/redis.js'
+import type { Roster } from './support/roster.js'
 import type { Strategy } from './support/strategy.js'
 import {
   createWorkspaces,
@@ -111,11 +115,21 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
   const observing = await openObserving({ http, traces, queue, worker, log }, release)
   const { observer } = observing
   const allowed = { bindRoots: [config.dataDir], runtimes: config.runtimes }
-  const engine = dockerEngine(config.engine, allowed, code => observer.pulled(code))
-  const info = await engine.info()
   const names = redisNames(config.queue)
   const redis = connectRedis(config.redisUrl, log)
   release.defer('redis', async () => redis.disconnect())
+  const roster = new ContainerRoster({
+    worker,
+    distroOf: async imageId => (await images?.verification.knownDistro(imageId)) ?? null,
+    changed: () => live.changed(),
+  })
+  const key = names.containers(worker)
+  const live = release.own(
+    new LiveContainers({ redis, key, look: () => roster.look(), log }),
+    'live containers',
+  )
+  const engine = dockerEngine(config.engine, allowed, code => observer.pulled(code), roster)
+  const info = await engine.info()
   const owner: Owner = {
     worker,
     host: hostId(),
@@ -127,6 +141,7 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
   const image = config.catalog.get(DEFAULT_IMAGE)?.image ?? ''
   const cage = await probeCage({ engine, info, owner, image })
   let parking: Parking | null = null
+  let images: Awaited<ReturnType<typeof createImages>> | null = null
   const bucket = await openBucket({ config, owner, records, log }, release)
   const workspaces = await makeWorkspaces(
     {
@@ -145,7 +160,7 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
   const changes = createChangesCapture()
   release.defer('changes capture', () => changes.close())
   const isLocal = isLocalEngine(config.engine.host)
-  const images = release.own(await createImages({ ...config, isLocal }, { engine, info, owner }), 'images')
+  images = release.own(await createImages({ ...config, isLocal }, { engine, info, owner }), 'images')
   const grouping = await openTaskGroups({ info, owner, host: config.engine.host })
   parking = await openParking(
     {
@@ -158,6 +173,7 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
       workspaces,
       log,
       changed: () => beat(),
+      roster,
     },
     release,
   )
@@ -167,6 +183,7 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
     info,
     owner,
     networks,
+    roster,
     images: images.images,
     verification: images.verification,
     bootstrapMs: config.bootstrapMs,
@@ -181,8 +198,10 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
     },
   })
 
+  const channels = release.own(new Channels(redis.duplicate()), 'channels')
+  channels.hear(names.lookChannel, () => live.looked())
   const cancellations = new Cancellations({
-    subscriber: redis.duplicate(),
+    channels,
     names,
     records,
     onElsewhere: taskId =>
@@ -190,7 +209,6 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
         log.warn('cancel failed', { reason: messageOf(error) }),
       ),
   })
-  release.defer('cancellations', () => cancellations.close())
 
   const reaper = new Reaper({
     engine,
@@ -223,6 +241,7 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
       capture: {
         redis,
         names,
+        roster,
         dataDir: config.dataDir,
         logCeilingBytes: config.logCeilingBytes,
         captureChanges: options => changes.capture(options),
@@ -300,7 +319,7 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
     ...httpOf(observing.url()),
   })
   const heartbeat = release.own(await startHeartbeat({ redis, names, log, describe }), 'heartbeat')
-  await cancellations.start(names)
+  await channels.start()
   every(EXPIRE_MS, release, log, () => expireWaiting(consumeOptions))
   const tidy = async () => {
     // First: what is not taken over is the reaper's.
@@ -358,10 +377,11 @@ async function openParking(
     workspaces: { room: Workspaces; strategy: Strategy; why: string }
     log: Log
     changed: () => void
+    roster: Roster
   },
   release: ReleaseStack,
 ): Promise<Parking> {
-  const { config, engine, info, owner, networks, groups, workspaces, log } = parts
+  const { config, engine, info, owner, networks, groups, workspaces, log, roster } = parts
   const name = 'parking'
   const off = (detail: string, fix: string | null) => ({
     lot: null,
@@ -378,6 +398,7 @@ async function openParking(
     owner,
     networks,
     groups,
+    roster,
     makeSlot: workspaces.room.makeSlot.bind(workspaces.room),
   }
   const lot = new ParkingLot({

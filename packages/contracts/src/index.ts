@@ -1,3 +1,4 @@
+export * from './activity.js'
 export * from './catalog.js'
 export * from './engine-facts.js'
 export * from './event.js'

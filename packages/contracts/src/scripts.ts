@@ -2,6 +2,7 @@
  * The Redis side of the contract: each change that must be all or nothing is one Lua script, shared by every program
  * that speaks to the same keys. All keys are in one slot (see names.ts).
  */
+import { ACTIVITY_SECONDS, RECENT_TASKS } from './live.js'
 
 /**
  * Registers tasks under their taskIds, many in one call: a call each takes the producer and Redis several times as long.
@@ -178,9 +179,10 @@ return 1
 `
 
 /**
- * Writes the one result of a task, if the writer's attempt is still the current one.
- * KEYS record, result, events, log, lease, cancel · ARGV fence, result JSON, attempt, attempt JSON (empty: none),
- * retention in seconds, done channel, taskId, then the last events' JSON
+ * Writes the one result of a task, if the writer's attempt is still the current one, and counts it: so it is counted once.
+ * KEYS record, result, events, log, lease, cancel, activity of the minute, recent · ARGV fence, result JSON, attempt,
+ * attempt JSON (empty: none), retention in seconds, done channel, taskId, the EndedTask's JSON, how many fields of the
+ * minute's activity grow, for each of these its name and by how much, then the last events' JSON
  * @returns `written`, `exists` or `stale`
  */
 export const FINISH = `
@@ -189,7 +191,12 @@ if redis.call('HGET', KEYS[1], 'fence') ~= ARGV[1] then return 'stale' end
 if ARGV[4] ~= '' then redis.call('HSET', KEYS[1], 'attempt:' .. ARGV[3], ARGV[4]) end
 redis.call('HSET', KEYS[1], 'state', 'finished')
 redis.call('SET', KEYS[2], ARGV[2])
-for i = 8, #ARGV do
+local counted = 9 + 2 * ARGV[9]
+for i = 10, counted, 2 do redis.call('HINCRBY', KEYS[7], ARGV[i], ARGV[i + 1]) end
+redis.call('EXPIRE', KEYS[7], ${ACTIVITY_SECONDS})
+redis.call('LPUSH', KEYS[8], ARGV[8])
+redis.call('LTRIM', KEYS[8], 0, ${RECENT_TASKS - 1})
+for i = counted + 1, #ARGV do
   local seq = redis.call('HINCRBY', KEYS[1], 'eventSeq', 1)
   redis.call('XADD', KEYS[3], seq .. '-0', 'e', ARGV[i])
 end

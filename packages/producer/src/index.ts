@@ -1,4 +1,5 @@
 export { StorageConfigError, type StorageOptions, storageOptions } from '@agirunner/storage'
+export type { WatchOptions } from './containers.js'
 export type { Enqueued } from './enqueue.js'
 export {
   ArtifactUnavailableError,

@@ -1,9 +1,16 @@
 import {
+  ACTIVITY_SECONDS,
+  type ActivityMinute,
+  activityOf,
   DEFAULT_QUEUE,
+  type EndedTask,
   type KeepRequest,
+  type LiveContainer,
   type LogEntry,
   logEntryOf,
+  minuteOf,
   type NewEvent,
+  RECENT_TASKS,
   RETENTION_SECONDS,
   type RedisNames,
   redisNames,
@@ -15,6 +22,7 @@ import { ObjectStore, type StorageOptions, storageSettings } from '@agirunner/st
 import type { RedisOptions } from 'ioredis'
 import { readArtifact } from './artifact.js'
 import { Connection } from './connection.js'
+import { type WatchOptions, watchContainers } from './containers.js'
 import { type Enqueued, Enqueuer, replies } from './enqueue.js'
 import { UnknownTaskError } from './errors.js'
 import { type Decoded, type FollowOptions, followStream } from './follow.js'
@@ -151,6 +159,42 @@ export interface Producer {
    */
   workers(): Promise<WorkerRecord[]>
 
+  /**
+   * The containers of all workers as they are now: those of tasks, those that wait for tasks, helpers and kept ones, with what
+   * they use. The first state comes within about a second, another one each time that something has changed, at most each
+   * 500 ms; figures change about once a second. Workers tell of their containers only while somebody watches.
+   *
+   * @throws (from the iteration) the signal's reason when it is aborted; RedisUnavailableError also when a Redis that goes
+   *   away meanwhile stays away for a minute
+   *
+   * @example
+   * for await (const containers of producer.watchContainers())
+   *   for (const { name, cpu } of containers) console.log(name, `${cpu.used} of ${cpu.limit ?? 'all'} cores`)
+   */
+  watchContainers(options?: WatchOptions): AsyncIterableIterator<LiveContainer[]>
+
+  /**
+   * What the queue's workers brought to an end in each of the last minutes, the oldest first and the current one last. A minute
+   * in which nothing ended is there too.
+   *
+   * @param minutes from 1 to 120: more is not kept
+   * @throws RangeError
+   *
+   * @example
+   * const ended = (await producer.activity(60)).map(({ at, statuses }) => [at, statuses.succeeded ?? 0])
+   */
+  activity(minutes: number): Promise<ActivityMinute[]>
+
+  /**
+   * The last tasks that ended, the latest first.
+   *
+   * @param limit how many at most, up to 500, which is what is kept
+   * @throws RangeError
+   *
+   * @example const failed = (await producer.recent(50)).filter(({ code }) => code !== null)
+   */
+  recent(limit?: number): Promise<EndedTask[]>
+
   /** Closes every connection; iterations and waiters end with ProducerClosedError. Can be repeated. */
   close(): Promise<void>
 }
@@ -276,6 +320,30 @@ class RedisProducer implements Producer {
     })
   }
 
+  watchContainers(options?: WatchOptions): AsyncIterableIterator<LiveContainer[]> {
+    return watchContainers(this.#connection, this.#names, options)
+  }
+
+  async activity(minutes: number): Promise<ActivityMinute[]> {
+    requireCount('minutes', minutes, ACTIVITY_SECONDS / 60)
+    const last = minuteOf(Date.now())
+    const wanted = Array.from({ length: minutes }, (_, at) => last - minutes + 1 + at)
+    return this.#connection.use(async redis => {
+      const pipeline = redis.pipeline()
+      for (const minute of wanted) pipeline.hgetall(this.#names.activity(minute))
+      const hashes = await replies<Record<string, string>>(pipeline)
+      return wanted.map((minute, at) => activityOf(hashes[at] ?? {}, minute))
+    })
+  }
+
+  async recent(limit = RECENT_TASKS): Promise<EndedTask[]> {
+    requireCount('limit', limit, RECENT_TASKS)
+    return this.#connection.use(async redis => {
+      const ended = await redis.lrange(this.#names.recent, 0, limit - 1)
+      return ended.map(json => JSON.parse(json) as EndedTask)
+    })
+  }
+
   async close(): Promise<void> {
     this.#watcher.close()
     await this.#enqueuer.close()
@@ -293,6 +361,11 @@ class RedisProducer implements Producer {
     const source = { connection: this.#connection, taskId, queue: this.#queue, keys, decode }
     return followStream(source, options)
   }
+}
+
+function requireCount(name: string, count: number, most: number): void {
+  if (Number.isSafeInteger(count) && count >= 1 && count <= most) return
+  throw new RangeError(`${name} is ${count}; it can't be used; give a whole number from 1 to ${most}`)
 }
 
 function decodeLog(seq: number, fields: ReadonlyMap<string, string>): Decoded<LogEntry> {

@@ -9,6 +9,7 @@ import { type DiskRecord, UNSEEN_DISK } from '../execution/disk-watch.js'
 import type { Exit, RunningContainer } from '../execution/running-container.js'
 import type { AcceptedTask } from '../intake/accepted-task.js'
 import type { Releasable } from '../support/lifecycle.js'
+import type { Roster } from '../support/roster.js'
 import type { WorkspacePlan } from '../workspace/plan.js'
 import { artifactFolder, resumeFolder } from './artifacts/folder.js'
 import type { CapturedChanges, ChangesCapture, CommitRequest, MadeCommit } from './changes/index.js'
@@ -48,6 +49,7 @@ export type CaptureChanges = (options: {
 export interface CaptureOptions {
   readonly redis: Redis
   readonly names: RedisNames
+  readonly roster: Roster
   readonly dataDir: string
   readonly logCeilingBytes: number
   readonly captureChanges: CaptureChanges
@@ -169,6 +171,7 @@ export class Capture implements Releasable {
   /** The container runs. */
   attend(container: RunningContainer): void {
     this.#container = container
+    this.#options.roster.heard(container.id, () => this.#log.lastLine())
     const { notMaskable } = this.#accepted.redactor
     if (notMaskable.length > 0) this.#state.progress({ secretsTooShortToMask: notMaskable })
     if (this.#log.overCeiling) this.#stopOver()

@@ -95,6 +95,8 @@ export interface ContainerExit {
 /** What the engine says that a container has used so far. */
 export interface ContainerUsage {
   readonly figures: Figures
+  /** Now. */
+  readonly memoryBytes: number | null
   /** Null when the engine does not tell, as for a container without a network. */
   readonly network: { readonly rxBytes: number; readonly txBytes: number } | null
 }

@@ -2,6 +2,7 @@ import type { TaskGroup, TaskGroups } from '../engine/cgroup/task-groups.js'
 import type { ContainerEngine } from '../engine/engine.js'
 import type { AcceptedTask } from '../intake/accepted-task.js'
 import { sleep } from '../support/lifecycle.js'
+import type { CurrentUse } from '../support/roster.js'
 import { IdleWatch } from './idle.js'
 import type { Exit } from './running-container.js'
 import { type Measured, Meter } from './usage.js'
@@ -90,6 +91,11 @@ export class Accounting {
   /** Null before the container ran. */
   usage(): Measured | null {
     return this.#meter?.measured() ?? null
+  }
+
+  /** For who looks at the container now; null before it ran. */
+  current(): CurrentUse | null {
+    return this.#meter?.current() ?? null
   }
 
   /** Repeatable; the container must be gone. */

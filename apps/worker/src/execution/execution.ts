@@ -9,6 +9,7 @@ import type { ContainerEngine, EngineInfo } from '../engine/engine.js'
 import { LABELS, type Owner } from '../engine/labels.js'
 import type { AcceptedTask } from '../intake/accepted-task.js'
 import { isInit, processEnd } from '../support/process-end.js'
+import type { ContainerFacts, Roster } from '../support/roster.js'
 import type { WorkspacePlan } from '../workspace/plan.js'
 import { savePlan } from '../workspace/saved-plan.js'
 import { writeOwned } from '../workspace/slots.js'
@@ -35,6 +36,7 @@ export interface ExecutionOptions {
   readonly info: EngineInfo
   readonly owner: Owner
   readonly networks: Networks
+  readonly roster: Roster
   readonly images: Images
   /** Containers that wait for tasks; null where none can. */
   readonly parking: ParkingLot | null
@@ -141,6 +143,7 @@ export class Execution {
     const name = containerName(accepted)
     const made = { id: parked.id, name, image: image.reference, digest: image.digest }
     const claim = () => this.#claim(accepted, plan, network, made, state, true)
+    this.#enlist(accepted, made, accounting)
     try {
       state.enter('start')
       const counted = this.#options.beforeRun(accepted)
@@ -228,6 +231,7 @@ export class Execution {
     })
     const made = { id, name: spec.name, image: image.reference, digest: image.digest }
     const claim = () => this.#claim(accepted, plan, network, made, state, false)
+    this.#enlist(accepted, made, accounting)
     let log: AttachedLog | null = null
     try {
       signal.throwIfAborted()
@@ -275,6 +279,11 @@ export class Execution {
       throw error
     })
     const accounting = Accounting.adopt(engine, groups, accepted.task, { slot: plan.slot.id, worker })
+    const { name, image } = made
+    const limits = { cpus: null, memoryBytes: null, pids: null }
+    this.#options.roster.made(made.id, { name, kind: 'task', image, imageId: image, limits })
+    this.#enlist(accepted, made, accounting)
+    this.#options.roster.started(made.id, Date.parse(claim.startedAt))
     // The worker died between the start and the mark of it.
     if (!state.ran) state.enter(accepted.task.environment.bootstrap.length > 0 ? 'bootstrap' : 'run')
     const again = () => writeClaim(plan.slot.root, { ...claim, state: state.save() })
@@ -291,6 +300,14 @@ export class Execution {
       adopted,
       parked: claim.parked,
     })
+  }
+
+  #enlist(accepted: AcceptedTask, made: Claim['container'], accounting: Accounting): void {
+    const { roster, info } = this.#options
+    roster.describe(
+      made.id,
+      taskFacts(accepted, made, info, () => accounting.current()),
+    )
   }
 
   /** Notes what another worker needs to go on with the container, where it can. */
@@ -488,6 +505,30 @@ async function goneBy(exit: Promise<unknown>, pid: number | null): Promise<void>
   const stop = new AbortController()
   await Promise.race([processEnd(pid, stop.signal), told])
   stop.abort()
+}
+
+/** A task's container, for who looks at it. */
+function taskFacts(
+  { task, attempt, redactor }: AcceptedTask,
+  { name, image, digest: imageDigest }: Claim['container'],
+  info: EngineInfo,
+  use: ContainerFacts['use'],
+): ContainerFacts {
+  const { taskId, tenantId, environment } = task
+  const { resources, network } = environment
+  return {
+    name,
+    kind: 'task',
+    taskId,
+    attempt,
+    tenantId,
+    labels: redactor.json(task.labels),
+    image,
+    imageDigest,
+    network: network.mode,
+    limits: { ...limitsOf(resources, info), pids: resources.pids },
+    use,
+  }
 }
 
 /** An engine that gave no answer may have started it. */

@@ -3,8 +3,9 @@ import { join } from 'node:path'
 import type { Usage } from '@agirunner/contracts'
 import { type Figures, mergeFigures, NO_FIGURES } from '../engine/cgroup/figures.js'
 import type { TaskGroup } from '../engine/cgroup/task-groups.js'
-import type { ContainerEngine } from '../engine/engine.js'
+import type { ContainerEngine, ContainerUsage } from '../engine/engine.js'
 import { monotonicMs } from '../support/lifecycle.js'
+import type { CurrentUse } from '../support/roster.js'
 import { NetworkCounters, type NetworkTotals } from './network-counters.js'
 
 /** How often a group is read, in milliseconds: it takes 0.14 of one. */
@@ -59,6 +60,8 @@ export class Meter {
   /** A process of the container's, as this process sees it; null where it can't. */
   readonly pid: number | null
   #figures: Figures = NO_FIGURES
+  /** What the engine said last, where it is asked. */
+  #told: ContainerUsage | null = null
   #networkTotals: NetworkTotals | null = null
   readonly #since = monotonicMs()
   #looking: Promise<void> = Promise.resolve()
@@ -95,6 +98,13 @@ export class Meter {
       networkRxBytes: network?.rxBytes ?? null,
       networkTxBytes: network?.txBytes ?? null,
     }
+  }
+
+  /** As it is at this moment where there is a group, else as the engine last said. */
+  current(): CurrentUse {
+    if (this.#group) return this.#group.readCurrent()
+    const { figures, memoryBytes } = this.#told ?? { figures: NO_FIGURES, memoryBytes: null }
+    return { cpuNs: figures.cpuNs, memoryBytes, pids: figures.pidsPeak }
   }
 
   /** Reads what there is to read after the container's end. Repeatable. */
@@ -157,6 +167,7 @@ export class Meter {
     const { engine, id } = this.#options
     const usage = await engine.usage(id)
     if (usage === null) return
+    this.#told = usage
     this.#figures = mergeFigures(this.#figures, usage.figures)
     this.#networkTotals = usage.network ?? this.#networkTotals
   }

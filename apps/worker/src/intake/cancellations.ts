@@ -1,5 +1,5 @@
 import { type RedisNames, TaskFailure } from '@agirunner/contracts'
-import type { Redis } from 'ioredis'
+import type { Channels } from './channels.js'
 import type { TaskRecords } from './records.js'
 
 type OnCancel = (failure: TaskFailure) => void
@@ -9,30 +9,24 @@ type OnCancel = (failure: TaskFailure) => void
  * running tasks look at their key when they start and after each reconnect.
  */
 export class Cancellations {
-  readonly #subscriber: Redis
   readonly #records: TaskRecords
   readonly #running = new Map<string, Set<OnCancel>>()
 
   constructor(options: {
-    subscriber: Redis
+    channels: Channels
     names: RedisNames
     records: TaskRecords
     /** Told of a cancel of a task that does not run on this worker. */
     onElsewhere: (taskId: string) => void
   }) {
-    this.#subscriber = options.subscriber
     this.#records = options.records
-    this.#subscriber.on('message', (_channel: string, taskId: string) => {
+    options.channels.hear(options.names.cancelChannel, taskId => {
       if (this.#running.has(taskId)) void this.#check(taskId)
       else options.onElsewhere(taskId)
     })
-    this.#subscriber.on('ready', () => {
+    options.channels.onConnected(() => {
       for (const taskId of this.#running.keys()) void this.#check(taskId)
     })
-  }
-
-  async start(names: RedisNames): Promise<void> {
-    await this.#subscriber.subscribe(names.cancelChannel)
   }
 
   /** Calls `cancel` once the task's cancel is asked for, at once when it already is. Stop with the returned function. */
@@ -50,10 +44,6 @@ export class Cancellations {
       listeners.delete(cancel)
       if (listeners.size === 0 && this.#running.get(taskId) === listeners) this.#running.delete(taskId)
     }
-  }
-
-  async close(): Promise<void> {
-    this.#subscriber.disconnect()
   }
 
   async #check(taskId: string): Promise<void> {

@@ -1,6 +1,7 @@
 import {
   type AttemptRecord,
   DEFAULT_TENANT,
+  endOf,
   type KeepRequest,
   LEASE_MS,
   type NewEvent,
@@ -186,7 +187,8 @@ export class TaskRecords {
   ): Promise<'written' | 'exists' | 'stale'> {
     const { taskId } = result
     const { record, result: resultKey, events, log, lease, cancel, doneChannel } = this.#names
-    const keys = [record, resultKey, events, log, lease, cancel].map(name => name(taskId))
+    const end = endOf(result, this.#names)
+    const keys = [...[record, resultKey, events, log, lease, cancel].map(name => name(taskId)), ...end.keys]
     const written = (await this.#redis.eval(
       scripts.FINISH,
       keys.length,
@@ -198,6 +200,7 @@ export class TaskRecords {
       RETENTION_SECONDS,
       doneChannel,
       taskId,
+      ...end.values,
       ...last.map(event => JSON.stringify(event)),
     )) as 'written' | 'exists' | 'stale'
     if (written === 'written') this.#observer.finished(result)

@@ -20,6 +20,7 @@ import type { RunningContainer } from '../execution/running-container.js'
 import { newBorder } from '../execution/step-borders.js'
 import type { AcceptedTask } from '../intake/accepted-task.js'
 import { sleep } from '../support/lifecycle.js'
+import { NO_ROSTER } from '../support/roster.js'
 import { ArchiveDelivery } from '../workspace/archive/archive-delivery.js'
 import { UNPACK_LIMITS } from '../workspace/archive/unpack.js'
 import type { WorkspacePlan } from '../workspace/plan.js'
@@ -270,6 +271,7 @@ describe('a task whose engine shares no files', () => {
       engine,
       info,
       owner,
+      roster: NO_ROSTER,
       networks: await onlyNone(engine, owner),
       images: made.images,
       verification: made.verification,

@@ -1,4 +1,5 @@
 import {
+  endOf,
   LEASE_MS,
   type LogEntry,
   type NewEvent,
@@ -78,6 +79,7 @@ export class ScriptedWorker {
     const names = redisNames(this.#queue)
     const id = this.#taskId
     const result = resultOf(id, changes)
+    const end = endOf(result, names)
     const keys = [
       names.record(id),
       names.result(id),
@@ -85,16 +87,18 @@ export class ScriptedWorker {
       names.log(id),
       names.lease(id),
       names.cancel(id),
+      ...end.keys,
     ]
     const event = this.#event('task.finished', 'report', { status: result.status })
     const values = [this.#fence, JSON.stringify(result), this.#attempt, '', RETENTION_SECONDS]
     const verdict = await this.#redis.eval(
       scripts.FINISH,
-      6,
+      keys.length,
       ...keys,
       ...values,
       names.doneChannel,
       id,
+      ...end.values,
       event,
     )
     if (verdict !== 'written') throw new Error(`the result was not written: ${String(verdict)}`)

@@ -1,9 +1,10 @@
 import { setImmediate } from 'node:timers/promises'
 import { pathToFileURL } from 'node:url'
-import type { LogSummary } from '@agirunner/contracts'
+import type { LiveContainer, LogSummary } from '@agirunner/contracts'
 import { type GateMarks, readMarks, sizeOfMarks } from '../../execution/marks.js'
 import type { Redactor } from '../../support/redactor.js'
 import { incompleteHead, newlinesIn } from './characters.js'
+import { lastLineOf } from './last-line.js'
 import { budgetOf, LastRanges, type LogBudget } from './log-budget.js'
 import { LogFiles, type LogRange, STREAMS, type StreamName } from './log-files.js'
 import { type LogPart, LogPipe, type StepStart } from './log-pipe.js'
@@ -39,6 +40,9 @@ const TURN_MS = 5
 /** Room for the line that says how much was left out, and for masks that stand for less than they show. */
 const MARKER_BYTES = 96
 
+/** Where the last line is looked for. */
+const LINE_BYTES = 4096
+
 interface Counted {
   bytes: number
   newlines: number
@@ -64,6 +68,10 @@ export class LogCapture {
   #tail: LogTail | null = null
   readonly #steps: StepCache
   #lastShown = 10
+  /** In Unix milliseconds. */
+  #toldAt = Date.now()
+  /** What `lastLine` found, and how long the file was then. */
+  #lastLine: { readonly file: number; readonly told: LiveContainer['lastOutput'] } = { file: 0, told: null }
   #truncated = false
   /** Whether another worker has begun to tell the tail of a log that is cut. */
   #cutBefore = false
@@ -134,6 +142,21 @@ export class LogCapture {
     await this.#tail?.abandon()
     await this.#store.close()
     await this.#files.close()
+  }
+
+  /** The last line that was told and shows anything; read where it was written, so that it costs nothing until it is asked for. */
+  async lastLine(): Promise<LiveContainer['lastOutput']> {
+    const { file } = this.#store.position
+    if (file === this.#lastLine.file) return this.#lastLine.told
+    const at = new Date(this.#toldAt).toISOString()
+    const bytes = await this.#store.lastBytes(LINE_BYTES)
+    // The last of it is still being written: the next look sees it.
+    if (bytes.length < Math.min(file, LINE_BYTES)) return this.#lastLine.told
+    const line = lastLineOf(bytes)
+    // Once more: without its escape sequences it may read otherwise.
+    const told = line === null ? this.#lastLine.told : { at, text: this.#options.redactor.text(line) }
+    this.#lastLine = { file, told }
+    return told
   }
 
   /** Nobody will resume it. */
@@ -218,6 +241,7 @@ export class LogCapture {
   async #tell(parts: readonly LogPart[]): Promise<void> {
     const last = parts.findLast(({ bytes }) => bytes.length > 0)
     this.#lastShown = last?.bytes.at(-1) ?? this.#lastShown
+    if (last) this.#toldAt = Date.now()
     await this.#store.append(parts)
     await this.#options.stream.write(parts)
   }

@@ -106,6 +106,14 @@ export class LogStore {
     return buffer[0] ?? null
   }
 
+  /** The end of the file. @throws Error when it is closed */
+  async lastBytes(count: number): Promise<Buffer> {
+    const { file } = this.#position
+    const from = Math.max(0, file - count)
+    const { buffer, bytesRead } = await this.#log.read(Buffer.alloc(file - from), 0, file - from, from)
+    return buffer.subarray(0, bytesRead)
+  }
+
   /** To be called before the parts become entries: one for each that shows anything. */
   async append(parts: readonly LogPart[]): Promise<void> {
     const { file } = this.#position

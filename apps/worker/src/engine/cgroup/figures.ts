@@ -15,6 +15,12 @@ export interface Figures {
 
 export type LiveFigures = Pick<Figures, 'oomKills'> & { readonly memoryBytes: number | null }
 
+/** Of the processors since the start, of all else now. */
+export type CurrentFigures = Pick<Figures, 'cpuNs'> & {
+  readonly memoryBytes: number | null
+  readonly pids: number | null
+}
+
 /** Where to read: `kept` outlives the container, `live` goes with it; both as a path below the roots. */
 export interface GroupPlace {
   readonly kept: string
@@ -54,6 +60,19 @@ export function readLiveFigures(
     oomKills: live === null ? null : wordAfter(readValue(memory + live, 'memory.oom_control'), 'oom_kill'),
     memoryBytes: toNumber(readValue(memory + kept, 'memory.usage_in_bytes')),
   }
+}
+
+/** For who looks at a container now and then. */
+export function readCurrentFigures({ version, roots }: Hierarchy, kept: string): CurrentFigures {
+  const read = (controller: keyof typeof roots, file: string) => readValue(roots[controller] + kept, file)
+  const pids = toNumber(read('pids', 'pids.current'))
+  if (version === 1) {
+    const memoryBytes = toNumber(read('memory', 'memory.usage_in_bytes'))
+    return { cpuNs: toNumber(read('cpu', 'cpuacct.usage')), memoryBytes, pids }
+  }
+  const cpuUs = wordAfter(read('cpu', 'cpu.stat'), 'usage_usec')
+  const memoryBytes = toNumber(read('memory', 'memory.current'))
+  return { cpuNs: cpuUs === null ? null : cpuUs * 1000, memoryBytes, pids }
 }
 
 function readV2(root: string, { kept, pidsLimit }: GroupPlace): Figures {

@@ -3,7 +3,14 @@ import { join } from 'node:path'
 import { isAlive } from '../../support/identity.js'
 import { runProgram } from '../../support/program.js'
 import type { Owner } from '../labels.js'
-import { type Figures, type LiveFigures, readFigures, readLiveFigures } from './figures.js'
+import {
+  type CurrentFigures,
+  type Figures,
+  type LiveFigures,
+  readCurrentFigures,
+  readFigures,
+  readLiveFigures,
+} from './figures.js'
 import { childOf, type Hierarchy, readdirOr, readValue } from './hierarchy.js'
 import { loggedOomKills } from './kernel-log.js'
 
@@ -30,6 +37,8 @@ export interface TaskGroup {
   read(): Figures
   /** The part of `read` that is lost with the container where `countsOomKills` is not, at a tenth of its cost. */
   readLive(): LiveFigures
+  /** For who looks at the container now. */
+  readCurrent(): CurrentFigures
   /** The OOM kills in it that the kernel has logged; it does not log every one. */
   loggedOomKills(): number
   /** Repeatable. @throws Error when the container is still in it */
@@ -112,6 +121,7 @@ function taskGroup(hierarchy: Hierarchy, naming: Naming, name: string, pids: num
       return firstPid(found)
     },
     read: () => readFigures(hierarchy, { kept: folder, live, pidsLimit }),
+    readCurrent: () => readCurrentFigures(hierarchy, folder),
     readLive: () => readLiveFigures(hierarchy, { kept: folder, live }),
     loggedOomKills: () => loggedOomKills(folder),
     remove: () => naming.remove(name),

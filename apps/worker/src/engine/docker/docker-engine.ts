@@ -4,6 +4,7 @@ import { inspect } from 'node:util'
 import { readEngineFacts, TaskFailure } from '@agirunner/contracts'
 import Docker from 'dockerode'
 import { sleep } from '../../support/lifecycle.js'
+import { NO_ROSTER, type Roster } from '../../support/roster.js'
 import type {
   ContainerEngine,
   ContainerExit,
@@ -17,6 +18,7 @@ import type {
   OutputRun,
   VolumeSpec,
 } from '../engine.js'
+import { keptUntil } from '../labels.js'
 import { type Allowed, bodyCheck } from './allowed-body.js'
 import { getArchive, putArchive } from './archive.js'
 import { attachOutput } from './attach.js'
@@ -25,6 +27,7 @@ import { asEngineError, hasStatus, toFailure } from './errors.js'
 import { awaitExit, signalsTo, wasOutOfMemory } from './exit.js'
 import { openStream } from './open-stream.js'
 import { askRegistry, pullImage } from './pull.js'
+import { madeOf } from './roster-entry.js'
 import { imageFault } from './start-failure.js'
 import { readStats } from './stats.js'
 import { timed } from './timed.js'
@@ -42,13 +45,15 @@ type Pulled = (code: string | null) => void
  * Speaks to anything with the Docker API.
  *
  * @param allowed what its containers may have of the machine; by default no folder and no runtime but the engine's own
+ * @param roster told of the containers that are made by it
  */
 export function dockerEngine(
   address: EngineAddress,
   allowed: Allowed = { bindRoots: [], runtimes: [] },
   pulled: Pulled = () => undefined,
+  roster: Roster = NO_ROSTER,
 ): ContainerEngine {
-  return new DockerEngine(new Docker(connection(address)), allowed, pulled)
+  return new DockerEngine(new Docker(connection(address)), allowed, pulled, roster)
 }
 
 /**
@@ -81,8 +86,10 @@ class DockerEngine implements ContainerEngine {
   readonly #docker: Docker
   readonly #check: ReturnType<typeof bodyCheck>
   readonly #pulled: Pulled
+  readonly #roster: Roster
 
-  constructor(docker: Docker, allowed: Allowed, pulled: Pulled) {
+  constructor(docker: Docker, allowed: Allowed, pulled: Pulled, roster: Roster) {
+    this.#roster = roster
     this.#docker = docker
     this.#pulled = pulled
     this.#check = bodyCheck(allowed)
@@ -231,6 +238,7 @@ class DockerEngine implements ContainerEngine {
     const body = this.#check(createBody(spec))
     try {
       const container = await timed(this.#docker.createContainer(body))
+      this.#roster.made(container.id, madeOf(spec))
       return container.id
     } catch (error) {
       if (hasStatus(error, 404) && /image/i.test(asEngineError(error).message)) {
@@ -253,10 +261,13 @@ class DockerEngine implements ContainerEngine {
           toFailure(error, 'container.start_failed', `start container ${id.slice(0, 12)}`)
         )
     }
+    this.#roster.started(id)
   }
 
-  exit(id: string, signal: AbortSignal): Promise<ContainerExit> {
-    return awaitExit(this.#docker, id, signal)
+  async exit(id: string, signal: AbortSignal): Promise<ContainerExit> {
+    const exit = await awaitExit(this.#docker, id, signal)
+    this.#roster.ended(id)
+    return exit
   }
 
   async wasOutOfMemory(id: string): Promise<boolean> {
@@ -278,6 +289,7 @@ class DockerEngine implements ContainerEngine {
   }
 
   async kill(id: string, signal: 'SIGTERM' | 'SIGKILL'): Promise<void> {
+    this.#roster.stopping(id)
     await this.#gone(`signal container ${id.slice(0, 12)}`, () =>
       this.#docker.getContainer(id).kill({ signal }),
     )
@@ -287,6 +299,7 @@ class DockerEngine implements ContainerEngine {
     await this.#call('container.create_failed', `rename container ${id.slice(0, 12)} to ${name}`, () =>
       this.#docker.getContainer(id).rename({ name }),
     )
+    this.#roster.renamed(id, name, keptUntil(name) !== null)
   }
 
   async setLimits(
@@ -296,6 +309,7 @@ class DockerEngine implements ContainerEngine {
     await this.#call('container.create_failed', `change the limits of container ${id.slice(0, 12)}`, () =>
       this.#docker.getContainer(id).update(limitsBody({ cpus, memoryBytes })),
     )
+    this.#roster.limited(id, { cpus, memoryBytes })
   }
 
   async disconnect(id: string, network: string): Promise<void> {
@@ -309,6 +323,7 @@ class DockerEngine implements ContainerEngine {
       this.#docker.getContainer(id).remove({ force: true, v: true }),
     )
     await this.#awaitRemoval(id)
+    this.#roster.removed(id)
   }
 
   /** A removal that another caller began answers 409 at once; this waits until it is done. */

@@ -33,6 +33,7 @@ export async function readStats(docker: Docker, id: string): Promise<ContainerUs
       oomKills: null,
       pidsExceeded: null,
     },
+    memoryBytes: memory?.usage ?? null,
     network: all && {
       rxBytes: all.reduce((sum, { rx_bytes: bytes = 0 }) => sum + bytes, 0),
       txBytes: all.reduce((sum, { tx_bytes: bytes = 0 }) => sum + bytes, 0),

@@ -8,7 +8,7 @@ import type { ImageAccess } from './access.js'
 import type { DockerConfig, Found } from './docker-config.js'
 import { refuseUnfit } from './fit.js'
 import type { KnownImages } from './known-images.js'
-import { hintOf, repositoryOf, resolveImage } from './names.js'
+import { digestOf, hintOf, ownDigest, resolveImage } from './names.js'
 
 /** What a registry has to say is cut after so many characters. */
 const MAX_SAID = 1000
@@ -220,14 +220,4 @@ function olderOne(failure: TaskFailure): TaskFailure {
   if (failure.code !== 'image.pull_failed') return failure
   const message = `${failure.message}; the one that is on this machine may be old, so pullPolicy "always" does not use it`
   return new TaskFailure(failure.code, message, { hint: 'use pullPolicy "if_not_present", or try again' })
-}
-
-/** The digest under the repository of the reference: an image may have come from several. */
-function ownDigest(reference: ImageReference, { repoDigests }: ImageInfo): string | null {
-  if (reference.digest !== null) return reference.text
-  return repoDigests.find(digest => repositoryOf(digest) === reference.repository) ?? null
-}
-
-function digestOf(reference: ImageReference, info: ImageInfo): string {
-  return ownDigest(reference, info) ?? info.id
 }

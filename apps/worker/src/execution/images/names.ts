@@ -5,6 +5,7 @@ import {
   parseImageReference,
   TaskFailure,
 } from '@agirunner/contracts'
+import type { ImageInfo } from '../../engine/engine.js'
 
 /**
  * The image that a task's `environment.image` names: an entry of the catalog, else a reference.
@@ -34,4 +35,15 @@ export function repositoryOf(name: string): string | null {
   } catch {
     return null
   }
+}
+
+/** The digest under the repository of the reference: an image may have come from several. */
+export function ownDigest(reference: ImageReference, { repoDigests }: ImageInfo): string | null {
+  if (reference.digest !== null) return reference.text
+  return repoDigests.find(digest => repositoryOf(digest) === reference.repository) ?? null
+}
+
+/** The same, or the image's id where no registry has it. */
+export function digestOf(reference: ImageReference, info: ImageInfo): string {
+  return ownDigest(reference, info) ?? info.id
 }

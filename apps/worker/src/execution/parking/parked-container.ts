@@ -1,15 +1,17 @@
 import { closeSync, constants, openSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
-import { TaskFailure } from '@agirunner/contracts'
+import { parseImageReference, TaskFailure } from '@agirunner/contracts'
 import type { TaskGroups } from '../../engine/cgroup/task-groups.js'
 import type { ContainerEngine, EngineInfo, ImageInfo } from '../../engine/engine.js'
 import type { Owner } from '../../engine/labels.js'
 import { makeFifo } from '../../support/libc.js'
 import { type Releasable, ReleaseStack, sleep } from '../../support/lifecycle.js'
+import type { Roster } from '../../support/roster.js'
 import type { Slot } from '../../workspace/plan.js'
 import type { Workspaces } from '../../workspace/workspaces.js'
-import { containerSpec } from '../container-spec.js'
+import { containerSpec, limitsOf } from '../container-spec.js'
 import { PARKED_SCRIPT, SCRIPT_FILE } from '../gate.js'
+import { digestOf } from '../images/names.js'
 import type { Networks, ReservedNetwork } from '../network/networks.js'
 import { keyOf, type Shape } from '../shape.js'
 
@@ -19,6 +21,7 @@ export interface ParkingOptions {
   readonly owner: Owner
   readonly networks: Networks
   readonly groups: TaskGroups | null
+  readonly roster: Roster
   readonly makeSlot: Workspaces['makeSlot']
 }
 
@@ -63,7 +66,7 @@ export async function park(
 
 async function parkIn(
   made: ReleaseStack,
-  { engine, info, owner, networks, groups, makeSlot }: ParkingOptions,
+  { engine, info, owner, networks, groups, roster, makeSlot }: ParkingOptions,
   shape: Shape,
   image: ImageInfo,
 ): Promise<ParkedContainer> {
@@ -80,9 +83,10 @@ async function parkIn(
   if (group) made.defer('group', () => group.remove())
   const gate = join(slot.gate, SCRIPT_FILE)
   await makeFifo(gate, 0o644)
+  const name = `agirunner-parked-${slot.id}`
   const id = await engine.create({
     ...containerSpec(shape, {
-      name: `agirunner-parked-${slot.id}`,
+      name,
       kind: 'parked',
       slot,
       user,
@@ -96,6 +100,20 @@ async function parkIn(
     ...(group ? { cgroupParent: group.parent, pids: group.pids } : {}),
   })
   made.defer('container', () => engine.remove(id))
+  const { reference, network: mode } = shape
+  roster.describe(id, {
+    name,
+    kind: 'parked',
+    taskId: null,
+    attempt: null,
+    tenantId: null,
+    labels: {},
+    image: reference,
+    imageDigest: digestOf(parseImageReference(reference), image),
+    network: mode,
+    limits: { ...limitsOf(resources, info), pids: resources.pids },
+    use: () => group?.readCurrent() ?? null,
+  })
   await engine.start(id)
   const writer = await reachGate(gate)
   let fd: number | null = writer
