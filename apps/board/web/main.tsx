@@ -1,8 +1,7 @@
 import { render } from 'preact'
-import type { Session } from '../src/api.js'
+import { App } from './app/app.js'
 
-function App({ session }: { session: Session | null }) {
-  return <main>{session?.user}</main>
-}
-
-render(<App session={null} />, document.body)
+const root = document.createElement('div')
+root.id = 'board'
+document.body.append(root)
+render(<App />, root)
