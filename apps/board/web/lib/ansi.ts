@@ -49,9 +49,16 @@ const SPECIAL = /[\p{Cc}\u2028\u2029\u202a-\u202e\u2066-\u2069]/u
 /** Whether it holds anything but text to show as it is. */
 export const isSpecial = (raw: string): boolean => SPECIAL.test(raw)
 
+const REWRITES = /[\r\t]|\[[0-?]*K/
+
 /** The text alone, as it is searched and copied. */
 export function plainText(raw: string): string {
-  return isSpecial(raw) ? segmentsOf(raw).segments.map(({ text }) => text).join('') : raw
+  if (!isSpecial(raw)) return raw
+  // To lay a line out is ten times the work, and a search looks at all of them.
+  if (!REWRITES.test(raw)) return raw.replace(SEQUENCE, '').replace(CONTROL, '')
+  return segmentsOf(raw)
+    .segments.map(({ text }) => text)
+    .join('')
 }
 
 /**

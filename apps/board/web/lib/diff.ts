@@ -55,14 +55,17 @@ export function filesOf(patch: string): DiffFile[] {
   for (const line of patch.split('\n')) {
     const file = files.at(-1)
     // The counts decide what is content: a removed line may well read `-- a/file` and look like a header.
-    if (file && (at.leftBefore > 0 || at.leftAfter > 0 || line.startsWith('\\ '))) addLine(file, line, at)
-    else if (line.startsWith('diff --git ')) files.push(opened(line))
+    const isContent = (at.leftBefore > 0 || at.leftAfter > 0) && !line.startsWith('diff ')
+    if (file && (isContent || line.startsWith('\\ '))) addLine(file, line, at)
+    else if (line.startsWith('diff --git ')) files.push(opened(line, at))
     else if (file) readHeader(file, line, at)
   }
   return files.map(closed)
 }
 
-function opened(line: string): OpenFile {
+function opened(line: string, at: Position): OpenFile {
+  at.leftBefore = 0
+  at.leftAfter = 0
   const path = pathsOf(line.slice('diff --git '.length))
   return {
     path,

@@ -65,6 +65,11 @@ export class LogStore {
     return this.#lines.length
   }
 
+  /** Whether there are sections to fold. */
+  get sectioned(): boolean {
+    return this.#headed
+  }
+
   /** @param entries in their order; those that are known already are left out */
   append(entries: readonly LogEntry[]): void {
     for (const entry of entries) {

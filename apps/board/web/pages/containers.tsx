@@ -46,11 +46,6 @@ export function ContainersPage() {
       ) : (
         <section class="card flush scroll" aria-label="Containers" tabIndex={0}>
           <table class="list cards containers">
-            <colgroup>
-              {COLUMNS.map(({ key }) => (
-                <col key={key} class={`col-${key}`} />
-              ))}
-            </colgroup>
             <Head view={view} change={change} />
             <tbody>
               {rows.map(({ container, cpu, memory, goneAt }) => (

@@ -136,12 +136,17 @@ class Labels extends Component<{ text: string; labels: LiveContainer['labels'] }
     const { text, labels } = this.props
     return (
       <td data-label="Labels" class="labels" title={text}>
-        {labelsInOrder(labels).map(([name, value]) => (
-          <span key={name}>
-            <span class="muted">{name}</span> {value}
-          </span>
-        ))}
-        {text === '' && '–'}
+        {text === '' ? (
+          '–'
+        ) : (
+          <div>
+            {labelsInOrder(labels).map(([name, value]) => (
+              <span key={name}>
+                <span class="muted">{name}</span> {value}
+              </span>
+            ))}
+          </div>
+        )}
       </td>
     )
   }

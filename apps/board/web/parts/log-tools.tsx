@@ -26,7 +26,6 @@ const STREAMS = [
 
 export function LogTools(props: LogToolsProps) {
   const { store, shown, following, live, onShow, onFollow, onJump, onFold } = props
-  const isFolded = store.rows.some(row => row.kind === 'section')
   return (
     <div class="tools" role="toolbar" aria-label="Log">
       <div class="choice" role="group" aria-label="Stream">
@@ -38,7 +37,7 @@ export function LogTools(props: LogToolsProps) {
       </div>
       <Search {...props} />
       <span class="rest" />
-      {isFolded && (
+      {store.sectioned && (
         <>
           <button type="button" onClick={() => onFold(true)}>
             Fold all

@@ -1,13 +1,16 @@
-import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks'
+import { useCallback, useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks'
 import { clock, count } from '../lib/format.js'
-import type { LogLine, LogStore, Row, Section, Shown } from '../lib/log-store.js'
+import type { LogLine, LogStore, Section, Shown } from '../lib/log-store.js'
 import { LogText } from './log-text.js'
 import { LogTools } from './log-tools.js'
+import { memo } from './memo.js'
 
 const ROW = 20
 /** Rows drawn above and below what is seen. */
 const MARGIN = 20
 const HEIGHT = 520
+/** A longer log is searched when the typing pauses. */
+const LONG = 20_000
 
 interface LogViewProps {
   readonly store: LogStore
@@ -25,6 +28,7 @@ export function LogView({ store, version, live, failed }: LogViewProps) {
   const [current, setCurrent] = useState(-1)
   const [marked, setMarked] = useState<LogLine | null>(null)
   const [, redraw] = useState({})
+  const search = useRef<ReturnType<typeof setTimeout>>(undefined)
   const view = useViewport(store, version, live)
   store.settle()
 
@@ -34,7 +38,13 @@ export function LogView({ store, version, live, failed }: LogViewProps) {
   }
   const find = (text: string) => {
     setQuery(text)
+    clearTimeout(search.current)
+    if (store.size > LONG) search.current = setTimeout(() => look(text), 150)
+    else look(text)
+  }
+  const look = (text: string) => {
     store.search(text)
+    redraw({})
     const next = store.matches.findIndex(row => row >= view.first)
     setCurrent(next === -1 ? store.matches.length - 1 : next)
     const row = store.matches[next === -1 ? store.matches.length - 1 : next]
@@ -59,10 +69,13 @@ export function LogView({ store, version, live, failed }: LogViewProps) {
     store.show(next)
     setCurrent(-1)
   }
-  const fold = (section: Section) => {
-    store.fold(section, !section.folded)
-    redraw({})
-  }
+  const fold = useCallback(
+    (section: Section) => {
+      store.fold(section, !section.folded)
+      redraw({})
+    },
+    [store],
+  )
   return (
     <>
       <LogTools
@@ -95,15 +108,13 @@ export function LogView({ store, version, live, failed }: LogViewProps) {
       >
         <div class="log-all" style={{ height: `${store.rows.length * ROW}px` }}>
           <div class="log-part" style={{ transform: `translateY(${view.first * ROW}px)` }}>
-            {store.rows.slice(view.first, view.last).map((row, index) => (
-              <LogRow
-                key={keyOf(row, view.first + index)}
-                row={row}
-                query={query}
-                marked={row === marked}
-                onFold={fold}
-              />
-            ))}
+            {store.rows.slice(view.first, view.last).map((row, index) =>
+              row.kind === 'section' ? (
+                <SectionHead key={`section ${view.first + index}`} section={row} onFold={fold} />
+              ) : (
+                <Line key={row.number} line={row} raw={row.raw} query={query} marked={row === marked} />
+              ),
+            )}
           </div>
         </div>
         {store.rows.length === 0 && <p class="nothing">{live ? 'No output yet.' : 'There is no output.'}</p>}
@@ -112,28 +123,24 @@ export function LogView({ store, version, live, failed }: LogViewProps) {
   )
 }
 
-const keyOf = (row: Row, index: number) => (row.kind === 'line' ? row.number : `section ${index}`)
-
-interface LogRowProps {
-  readonly row: Row
+interface LineProps {
+  readonly line: LogLine
+  /** The line's own, which grows while it is open. */
+  readonly raw: string
   readonly query: string
   readonly marked: boolean
-  readonly onFold: (section: Section) => void
 }
 
-function LogRow({ row, query, marked, onFold }: LogRowProps) {
-  if (row.kind === 'section') return <SectionHead section={row} onFold={onFold} />
-  return (
-    <div class={`line ${row.stream}${marked ? ' marked' : ''}`} data-line={row.number}>
-      <span class="nr">{row.number}</span>
-      <time dateTime={row.at}>{clock(row.at)}</time>
-      <span class="stream" title={row.stream}>
-        {row.stream === 'stderr' ? 'err' : ''}
-      </span>
-      <LogText raw={row.raw} style={row.style} query={query} />
-    </div>
-  )
-}
+const Line = memo(({ line, raw, query, marked }: LineProps) => (
+  <div class={`line ${line.stream}${marked ? ' marked' : ''}`} data-line={line.number}>
+    <span class="nr">{line.number}</span>
+    <time dateTime={line.at}>{clock(line.at)}</time>
+    <span class="stream" title={line.stream}>
+      {line.stream === 'stderr' ? 'err' : ''}
+    </span>
+    <LogText raw={raw} style={line.style} query={query} />
+  </div>
+))
 
 function SectionHead({ section, onFold }: { section: Section; onFold: (section: Section) => void }) {
   const name = section.step === null ? 'script' : section.step

@@ -4,12 +4,13 @@ import { ask, complaintOf } from '../../app/api.js'
 import { bytes, count } from '../../lib/format.js'
 import { DiffView } from '../../parts/diff-view.js'
 import { JsonView } from '../../parts/json-view.js'
+import { memo } from '../../parts/memo.js'
 import { Complaint, Loading } from '../../parts/page-state.js'
 
 /** A bigger patch is not shown: it is downloaded. */
 const BIG_PATCH = 5 * 1024 * 1024
 
-export function Change({ task: { taskId, result } }: { task: TaskView }) {
+export const Change = memo(({ task: { taskId, result } }: { task: TaskView }) => {
   const changes = result?.changes
   if (!changes) return null
   const { files, insertions, deletions, patch, commits, notes, pushed } = changes
@@ -50,7 +51,7 @@ export function Change({ task: { taskId, result } }: { task: TaskView }) {
       {patch && size > BIG_PATCH && <p class="nothing">The patch is too big to show here.</p>}
     </section>
   )
-}
+})
 
 function Patch({ taskId }: { taskId: string }) {
   const [patch, setPatch] = useState<string | null>(null)
@@ -67,7 +68,7 @@ function Patch({ taskId }: { taskId: string }) {
   return patch === null ? <Loading what="the change" /> : <DiffView patch={patch} />
 }
 
-export function Artifacts({ task: { taskId, result } }: { task: TaskView }) {
+export const Artifacts = memo(({ task: { taskId, result } }: { task: TaskView }) => {
   if (!result || (result.artifacts.length === 0 && result.skipped.length === 0)) return null
   const address = (path: string) =>
     `api/tasks/${encodeURIComponent(taskId)}/artifacts/${path.split('/').map(encodeURIComponent).join('/')}`
@@ -113,9 +114,9 @@ export function Artifacts({ task: { taskId, result } }: { task: TaskView }) {
       ))}
     </section>
   )
-}
+})
 
-export function Output({ task: { result } }: { task: TaskView }) {
+export const Output = memo(({ task: { result } }: { task: TaskView }) => {
   if (!result) return null
   return (
     <>
@@ -131,13 +132,13 @@ export function Output({ task: { result } }: { task: TaskView }) {
       </section>
     </>
   )
-}
+})
 
-export function Spec({ task }: { task: TaskView }) {
+export const Spec = memo(({ task }: { task: TaskView }) => {
   return (
     <section class="card" aria-labelledby="spec">
       <h2 id="spec">Task as it was sent</h2>
       <JsonView value={task.spec} depth={2} />
     </section>
   )
-}
+})

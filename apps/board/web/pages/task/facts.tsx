@@ -2,8 +2,9 @@ import type { ComponentChild } from 'preact'
 import type { TaskView } from '../../../src/api.js'
 import { labelsInOrder } from '../../lib/fleet.js'
 import { bytes, cores, count, duration, shortDigest, words } from '../../lib/format.js'
+import { memo } from '../../parts/memo.js'
 
-export function Attempts({ task: { attempts } }: { task: TaskView }) {
+export const Attempts = memo(({ task: { attempts } }: { task: TaskView }) => {
   if (attempts.length === 0) return null
   return (
     <section class="card" aria-labelledby="attempts">
@@ -25,9 +26,9 @@ export function Attempts({ task: { attempts } }: { task: TaskView }) {
       </ol>
     </section>
   )
-}
+})
 
-export function Facts({ task }: { task: TaskView }) {
+export const Facts = memo(({ task }: { task: TaskView }) => {
   const { result } = task
   return (
     <>
@@ -40,7 +41,7 @@ export function Facts({ task }: { task: TaskView }) {
       <Labels labels={labelsOf(task)} />
     </>
   )
-}
+})
 
 function Panel({ id, title, children }: { id: string; title: string; children: ComponentChild }) {
   return (
