@@ -32,9 +32,7 @@ export async function ask(path: string, request: Request = {}): Promise<Response
   const isPost = 'body' in request
   const response = await fetch(new URL(`api/${path}`, document.baseURI), {
     method: isPost ? 'POST' : 'GET',
-    headers: isPost
-      ? { 'content-type': 'application/json', 'x-csrf-token': session.value?.csrf ?? '' }
-      : {},
+    headers: isPost ? { 'content-type': 'application/json', 'x-csrf-token': session.value?.csrf ?? '' } : {},
     ...(isPost && { body: JSON.stringify(request.body) }),
     ...(request.signal && { signal: request.signal }),
   }).catch((error: unknown) => {

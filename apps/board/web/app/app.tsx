@@ -75,16 +75,9 @@ function Bar({ who, page, onSkip }: { who: Session; page: Route['page'] | undefi
   const isHere = (pages: readonly string[]) => page !== undefined && pages.includes(page)
   return (
     <header class="bar">
-      <a
-        class="skip"
-        href="#main"
-        onClick={event => {
-          event.preventDefault()
-          onSkip()
-        }}
-      >
+      <button type="button" class="skip" onClick={onSkip}>
         Skip to the page
-      </a>
+      </button>
       <a class="brand" href="." aria-label="Agirunner, overview">
         <Mark /> <span>Agirunner</span>
       </a>

@@ -48,7 +48,7 @@ function followLink(event: MouseEvent): void {
   if (event.defaultPrevented || event.button !== 0) return
   if (event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return
   const link = event.target instanceof Element ? event.target.closest('a') : null
-  if (!link || link.target !== '' || link.hasAttribute('download')) return
+  if (link?.target !== '' || link.hasAttribute('download')) return
   if (!routeOf(new URL(link.href))) return
   event.preventDefault()
   go(link.href)

@@ -36,7 +36,9 @@ export function listen({ path, on }: StreamOptions): () => void {
     }
     source.onerror = retry
     for (const [name, take] of Object.entries(on))
-      source.addEventListener(name, event => take(JSON.parse(String((event as MessageEvent).data)) as unknown))
+      source.addEventListener(name, event =>
+        take(JSON.parse(String((event as MessageEvent).data)) as unknown),
+      )
   }
   const retry = () => {
     source?.close()
@@ -62,6 +64,10 @@ function tell(id: symbol, state: Connection | null): void {
   if (state === null) states.delete(id)
   else states.set(id, state)
   const all = [...states.values()]
-  const worst = all.includes('reconnecting') ? 'reconnecting' : all.includes('connecting') ? 'connecting' : 'live'
+  const worst = all.includes('reconnecting')
+    ? 'reconnecting'
+    : all.includes('connecting')
+      ? 'connecting'
+      : 'live'
   if (all.length > 0) connection.set(worst)
 }

@@ -102,7 +102,8 @@ class ScreenLine {
   write(text: string, style: Style): void {
     for (const [index, part] of text.split('\r').entries()) {
       if (index > 0) this.#column = 0
-      for (const character of part.replaceAll('\t', '        ').replace(CONTROL, '')) this.#put(character, style)
+      for (const character of part.replaceAll('\t', '        ').replace(CONTROL, ''))
+        this.#put(character, style)
     }
   }
 
@@ -172,7 +173,8 @@ function basic(code: number): Partial<Style> {
 
 /** What follows 38 or 48: `5;N` or `2;R;G;B`. */
 function extended([kind, ...values]: readonly number[]): { colour?: Colour; used: number } {
-  const isByte = (value: number | undefined): value is number => value !== undefined && value >= 0 && value <= 255
+  const isByte = (value: number | undefined): value is number =>
+    value !== undefined && value >= 0 && value <= 255
   const [first] = values
   if (kind === 5) return isByte(first) ? { colour: first, used: 2 } : { used: 2 }
   if (kind !== 2) return { used: kind === undefined ? 0 : 1 }

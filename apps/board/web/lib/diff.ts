@@ -167,8 +167,8 @@ function unquoted(path: string): string {
   const parts = path.slice(1, -1).match(/\\[0-7]{3}|\\.|[^\\]+/gs) ?? []
   const bytes = parts.flatMap(part => {
     if (!part.startsWith('\\')) return [...encoder.encode(part)]
-    const escape = part.slice(1)
-    return [ESCAPES[escape] ?? Number.parseInt(escape, 8)]
+    const code = part.slice(1)
+    return [ESCAPES[code] ?? Number.parseInt(code, 8)]
   })
   return new TextDecoder().decode(Uint8Array.from(bytes))
 }

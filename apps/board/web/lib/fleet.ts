@@ -112,7 +112,8 @@ export function arranged(fleet: Fleet, view: View): FleetRow[] {
 }
 
 function textOf(container: LiveContainer): string {
-  const { taskId, tenantId, labels, image, distro, name, worker, network, kind, status, lastOutput } = container
+  const { taskId, tenantId, labels, image, distro, name, worker, network, kind, status, lastOutput } =
+    container
   return [
     taskId,
     tenantId,
@@ -135,9 +136,7 @@ const FIRST = ['role', 'playbook', 'workflow', 'stage']
 
 export function labelsInOrder(labels: Readonly<Record<string, string>>): [string, string][] {
   const rank = (name: string) => (FIRST.includes(name) ? FIRST.indexOf(name) : FIRST.length)
-  return Object.entries(labels).sort(
-    ([one], [other]) => rank(one) - rank(other) || (one < other ? -1 : 1),
-  )
+  return Object.entries(labels).sort(([one], [other]) => rank(one) - rank(other) || (one < other ? -1 : 1))
 }
 
 export const labelText = (labels: Readonly<Record<string, string>>): string =>

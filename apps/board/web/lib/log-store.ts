@@ -210,7 +210,8 @@ export class LogStore {
   }
 
   #match(row: Row | undefined, index: number): void {
-    if (row?.kind === 'line' && plainText(row.raw).toLowerCase().includes(this.#query)) this.matches.push(index)
+    if (row?.kind === 'line' && plainText(row.raw).toLowerCase().includes(this.#query))
+      this.matches.push(index)
   }
 
   #rebuild(): void {

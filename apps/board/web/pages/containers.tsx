@@ -89,10 +89,7 @@ function Filters({ view, change }: ViewProps) {
       <Choice name="Status" value={view.status} values={STATUSES} pick={status => change({ status })} />
       <label class="narrow">
         Sort by{' '}
-        <select
-          value={view.sort}
-          onInput={event => change({ sort: event.currentTarget.value as SortKey })}
-        >
+        <select value={view.sort} onInput={event => change({ sort: event.currentTarget.value as SortKey })}>
           {COLUMNS.map(({ key, name }) => (
             <option key={key} value={key}>
               {name}

@@ -100,7 +100,10 @@ function Queue({ queue }: { queue: Overview['queue'] }) {
       <h3>By priority</h3>
       <Bars
         empty="Nothing waits."
-        items={(['critical', 'high', 'normal', 'low'] as const).map(name => ({ name, value: byPriority[name] }))}
+        items={(['critical', 'high', 'normal', 'low'] as const).map(name => ({
+          name,
+          value: byPriority[name],
+        }))}
       />
       <h3>By tenant</h3>
       <Bars
@@ -141,7 +144,10 @@ function LastHour({ activity }: { activity: Overview['activity'] }) {
           <Minutes
             label={`Tasks that ended in the last hour: ${series.map(({ name, total }) => `${total} ${name}`).join(', ')}`}
             series={series}
-            minutes={activity.map(({ at, statuses }) => ({ at, values: STATUSES.map(name => statuses[name] ?? 0) }))}
+            minutes={activity.map(({ at, statuses }) => ({
+              at,
+              values: STATUSES.map(name => statuses[name] ?? 0),
+            }))}
             format={count}
           />
           <Legend series={series} />

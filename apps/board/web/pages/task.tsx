@@ -1,5 +1,5 @@
-import { useEffect, useRef, useState } from 'preact/hooks'
 import type { TaskEvent } from '@agirunner/contracts'
+import { useEffect, useRef, useState } from 'preact/hooks'
 import type { TaskView } from '../../src/api.js'
 import { askJson, complaintOf, Refusal } from '../app/api.js'
 import { useNow, useTitle } from '../app/hooks.js'
@@ -78,7 +78,11 @@ function useTask(taskId: string) {
       },
       (error: unknown) => {
         const isUnknown = error instanceof Refusal && error.status === 404
-        setComplaint(isUnknown ? 'No task of this name is known. Tasks are kept until 7 days after their end.' : complaintOf(error))
+        setComplaint(
+          isUnknown
+            ? 'No task of this name is known. Tasks are kept until 7 days after their end.'
+            : complaintOf(error),
+        )
       },
     )
   }
@@ -87,7 +91,12 @@ function useTask(taskId: string) {
 }
 
 /** Events after which the task's own record says something new. */
-const NEWS: readonly TaskEvent['type'][] = ['attempt.started', 'attempt.finished', 'cancel.requested', 'task.finished']
+const NEWS: readonly TaskEvent['type'][] = [
+  'attempt.started',
+  'attempt.finished',
+  'cancel.requested',
+  'task.finished',
+]
 
 /** The log and the events as they come: drawn at most once a frame, however many pieces a flood brings. */
 function useTaskStream(taskId: string, known: boolean, reload: () => void) {

@@ -25,11 +25,7 @@ export function TasksPage() {
             value={query}
             onInput={event => setQuery(event.currentTarget.value)}
           />
-          <select
-            aria-label="State"
-            value={state}
-            onInput={event => setState(event.currentTarget.value)}
-          >
+          <select aria-label="State" value={state} onInput={event => setState(event.currentTarget.value)}>
             <option value="">Any state</option>
             {STATES.map(name => (
               <option key={name} value={name}>
@@ -53,7 +49,10 @@ export function TasksPage() {
 }
 
 /** The list that fits, read again every few seconds and soon after a key was pressed. */
-export function useTaskList(query: string, state: string): { list: TaskList | null; complaint: string | null } {
+export function useTaskList(
+  query: string,
+  state: string,
+): { list: TaskList | null; complaint: string | null } {
   const [list, setList] = useState<TaskList | null>(null)
   const [complaint, setComplaint] = useState<string | null>(null)
   useEffect(() => {

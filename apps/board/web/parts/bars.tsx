@@ -7,7 +7,15 @@ export interface BarItem {
 }
 
 /** A ranked list with a bar for each value, as long as its share of the greatest. */
-export function Bars({ items, empty, tone = '' }: { items: readonly BarItem[]; empty: string; tone?: string }) {
+export function Bars({
+  items,
+  empty,
+  tone = '',
+}: {
+  items: readonly BarItem[]
+  empty: string
+  tone?: string
+}) {
   const most = Math.max(1, ...items.map(({ value }) => value))
   if (items.length === 0) return <p class="nothing">{empty}</p>
   return (

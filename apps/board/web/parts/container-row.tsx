@@ -1,8 +1,8 @@
 import type { Gauge, LiveContainer } from '@agirunner/contracts'
 import { Component, createRef } from 'preact'
+import { plainText } from '../lib/ansi.js'
 import { labelsInOrder, labelText } from '../lib/fleet.js'
 import { bytes, cores, count, shortDigest } from '../lib/format.js'
-import { plainText } from '../lib/ansi.js'
 import { differs, memo } from './memo.js'
 import { Sparkline } from './sparkline.js'
 import { Status } from './status.js'
@@ -67,7 +67,12 @@ export class ContainerRow extends Component<ContainerRowProps> {
         <Text label="Tenant" text={container.tenantId ?? '–'} />
         <Labels text={labelText(container.labels)} labels={container.labels} />
         <Image image={container.image} digest={container.imageDigest} distro={container.distro} />
-        <GaugeCell label="CPU" text={gaugeText(container.cpu, cores)} samples={cpu} limit={container.cpu.limit} />
+        <GaugeCell
+          label="CPU"
+          text={gaugeText(container.cpu, cores)}
+          samples={cpu}
+          limit={container.cpu.limit}
+        />
         <GaugeCell
           label="Memory"
           text={gaugeText(container.memory, bytes)}
@@ -159,7 +164,11 @@ interface ImageProps {
 }
 
 const Image = memo(({ image, digest, distro }: ImageProps) => (
-  <td data-label="Image" class="cut" title={`${image}\n${digest ?? 'no digest'}\n${distro ?? 'unknown distribution'}`}>
+  <td
+    data-label="Image"
+    class="cut"
+    title={`${image}\n${digest ?? 'no digest'}\n${distro ?? 'unknown distribution'}`}
+  >
     {image}
     <small>
       {distro ?? 'unknown distro'} <span class="mono">{shortDigest(digest) ?? ''}</span>

@@ -114,7 +114,6 @@ const Content = memo(({ file }: { file: DiffFile }) => {
           </tr>
         </thead>
         {hunksWithin(file.hunks, most).map((hunk, index) => (
-          // biome-ignore lint/suspicious/noArrayIndexKey: hunks never change their places
           <HunkRows key={index} hunk={hunk} />
         ))}
       </table>
@@ -146,7 +145,6 @@ function HunkRows({ hunk }: { hunk: Hunk }) {
         <td colSpan={3}>{hunk.header}</td>
       </tr>
       {hunk.lines.map(({ kind, before, after, text }, index) => (
-        // biome-ignore lint/suspicious/noArrayIndexKey: lines never change their places
         <tr key={index} class={kind}>
           <td class="nr">{before}</td>
           <td class="nr">{after}</td>

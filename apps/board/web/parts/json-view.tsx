@@ -23,7 +23,9 @@ function Node({ name, value, open }: NodeProps) {
     return (
       <div class="leaf">
         {label}
-        <span class={`value ${value === null ? 'null' : typeof value}`}>{JSON.stringify(value) ?? 'nothing'}</span>
+        <span class={`value ${value === null ? 'null' : typeof value}`}>
+          {JSON.stringify(value) ?? 'nothing'}
+        </span>
       </div>
     )
   const entries = Object.entries(value)

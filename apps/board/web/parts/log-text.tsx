@@ -1,5 +1,5 @@
 import type { CSSProperties, JSX } from 'preact'
-import { type Colour, paletteColour, type Segment, segmentsOf, type Style } from '../lib/ansi.js'
+import { type Colour, paletteColour, type Segment, type Style, segmentsOf } from '../lib/ansi.js'
 import { occurrences } from '../lib/log-store.js'
 import { memo } from './memo.js'
 
@@ -32,7 +32,12 @@ export const LogText = memo(({ raw, style, query }: LogTextProps) => {
 })
 
 /** A segment cut where a match begins or ends. */
-function pieceOf({ text, style }: Segment, at: number, found: readonly number[], length: number): JSX.Element[] {
+function pieceOf(
+  { text, style }: Segment,
+  at: number,
+  found: readonly number[],
+  length: number,
+): JSX.Element[] {
   const end = Math.min(at + text.length, MOST)
   const edges = new Set([at, end])
   for (const start of found) {

@@ -80,7 +80,12 @@ function Search({ store, query, current, onFind, onStep }: LogToolsProps) {
           <span role="status">
             {length === 0 ? 'none' : `${count(Math.max(0, current) + 1)} of ${count(length)}`}
           </span>
-          <button type="button" aria-label="Previous match" disabled={length === 0} onClick={() => onStep(-1)}>
+          <button
+            type="button"
+            aria-label="Previous match"
+            disabled={length === 0}
+            onClick={() => onStep(-1)}
+          >
             ↑
           </button>
           <button type="button" aria-label="Next match" disabled={length === 0} onClick={() => onStep(1)}>

@@ -108,13 +108,15 @@ export function LogView({ store, version, live, failed }: LogViewProps) {
       >
         <div class="log-all" style={{ height: `${store.rows.length * ROW}px` }}>
           <div class="log-part" style={{ transform: `translateY(${view.first * ROW}px)` }}>
-            {store.rows.slice(view.first, view.last).map((row, index) =>
-              row.kind === 'section' ? (
-                <SectionHead key={`section ${view.first + index}`} section={row} onFold={fold} />
-              ) : (
-                <Line key={row.number} line={row} raw={row.raw} query={query} marked={row === marked} />
-              ),
-            )}
+            {store.rows
+              .slice(view.first, view.last)
+              .map((row, index) =>
+                row.kind === 'section' ? (
+                  <SectionHead key={`section ${view.first + index}`} section={row} onFold={fold} />
+                ) : (
+                  <Line key={row.number} line={row} raw={row.raw} query={query} marked={row === marked} />
+                ),
+              )}
           </div>
         </div>
         {store.rows.length === 0 && <p class="nothing">{live ? 'No output yet.' : 'There is no output.'}</p>}

@@ -1,6 +1,6 @@
 import { useEffect, useRef, useState } from 'preact/hooks'
 import { clock, duration } from '../lib/format.js'
-import { type Span, ticksOf, type Timeline } from '../lib/timeline.js'
+import { type Span, type Timeline, ticksOf } from '../lib/timeline.js'
 
 const ROW = 22
 const NAMES = 96
@@ -45,7 +45,8 @@ export function TimelineChart({ timeline, now }: { timeline: Timeline; now: numb
   )
 }
 
-const nameOf = ({ attempt, phase }: Span, attempts: number) => (attempts > 1 ? `${attempt} · ${phase}` : phase)
+const nameOf = ({ attempt, phase }: Span, attempts: number) =>
+  attempts > 1 ? `${attempt} · ${phase}` : phase
 
 const lengthOf = ({ start, end }: Span, now: number) =>
   end === null ? `${duration(now - start)} so far` : duration(end - start)

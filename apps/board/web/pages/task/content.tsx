@@ -36,7 +36,8 @@ export const Change = memo(({ task: { taskId, result } }: { task: TaskView }) =>
         <ul class="commits">
           {commits.map(({ sha, message, author }) => (
             <li key={sha}>
-              <code>{sha.slice(0, 10)}</code> {message.split('\n')[0]} <span class="muted">{author.name}</span>
+              <code>{sha.slice(0, 10)}</code> {message.split('\n')[0]}{' '}
+              <span class="muted">{author.name}</span>
             </li>
           ))}
         </ul>

@@ -136,13 +136,17 @@ function Container({ container, worker }: ContainerProps) {
   const { id, name, image, imageDigest, parked, strategy } = container
   const facts: Fact[] = [
     { name: 'Image', value: image },
-    { name: 'Digest', value: <code title={imageDigest ?? undefined}>{shortDigest(imageDigest) ?? '–'}</code> },
+    {
+      name: 'Digest',
+      value: <code title={imageDigest ?? undefined}>{shortDigest(imageDigest) ?? '–'}</code>,
+    },
     { name: 'Strategy', value: words(strategy) },
     { name: 'Parked', value: parked ? 'yes, it was ready' : 'no, made for the task' },
     { name: 'Name', value: <code>{name}</code> },
     { name: 'Id', value: <code title={id}>{id.slice(0, 12)}</code> },
   ]
-  if (worker) facts.push({ name: 'Worker', value: <code>{worker.id}</code> }, { name: 'Host', value: worker.host })
+  if (worker)
+    facts.push({ name: 'Worker', value: <code>{worker.id}</code> }, { name: 'Host', value: worker.host })
   return (
     <Panel id="container" title="Container">
       <List facts={facts} />
@@ -157,7 +161,10 @@ function Base({ base }: { base: NonNullable<Result['base']> }) {
         facts={[
           { name: 'Address', value: base.url ?? '–' },
           { name: 'Ref', value: base.ref ?? '–' },
-          { name: 'Commit', value: <code title={base.commit ?? undefined}>{base.commit?.slice(0, 12) ?? '–'}</code> },
+          {
+            name: 'Commit',
+            value: <code title={base.commit ?? undefined}>{base.commit?.slice(0, 12) ?? '–'}</code>,
+          },
         ]}
       />
     </Panel>

@@ -38,7 +38,12 @@ export function TaskHead({ task, mayChange, onChange }: TaskHeadProps) {
             Job in the queue
           </a>
           <Cancel task={task} mayChange={mayChange} onChange={onChange} onComplaint={setComplaint} />
-          <button type="button" disabled={!mayChange} title={mayChange ? undefined : ONLY_LOOK} onClick={again}>
+          <button
+            type="button"
+            disabled={!mayChange}
+            title={mayChange ? undefined : ONLY_LOOK}
+            onClick={again}
+          >
             Enqueue again
           </button>
         </div>
@@ -66,7 +71,12 @@ function Summary({ task: { result, createdAt, priority, cancel } }: { task: Task
   )
 }
 
-function exitText({ code, signal, oomKilled, cause }: NonNullable<NonNullable<TaskView['result']>['exit']>): string {
+function exitText({
+  code,
+  signal,
+  oomKilled,
+  cause,
+}: NonNullable<NonNullable<TaskView['result']>['exit']>): string {
   const how = cause === 'exited' ? [] : [words(cause)]
   if (code !== null) how.push(`exit code ${code}`)
   if (signal !== null) how.push(signal)
