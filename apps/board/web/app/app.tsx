@@ -43,7 +43,8 @@ function Board({ who }: { who: Session }) {
 }
 
 function Page({ route, who }: { route: Route | null; who: Session }) {
-  switch (route?.page) {
+  if (route === null) return <NoPage />
+  switch (route.page) {
     case 'overview':
       return <OverviewPage />
     case 'containers':
@@ -52,16 +53,18 @@ function Page({ route, who }: { route: Route | null; who: Session }) {
       return <TasksPage />
     case 'task':
       return <TaskPage key={route.taskId} taskId={route.taskId} mayChange={who.role === 'operator'} />
-    default:
-      return (
-        <div class="empty">
-          <h1>Nothing is here</h1>
-          <p>
-            The board has no such page. <a href=".">Go to the overview</a>
-          </p>
-        </div>
-      )
   }
+}
+
+function NoPage() {
+  return (
+    <div class="empty">
+      <h1>Nothing is here</h1>
+      <p>
+        The board has no such page. <a href=".">Go to the overview</a>
+      </p>
+    </div>
+  )
 }
 
 const LINKS = [

@@ -14,7 +14,7 @@ const PAGES: Readonly<Record<string, Route>> = {
 }
 
 /** @returns null for an address that is not one of these pages, such as Bull Board's */
-export function routeOf(url: URL): Route | null {
+function routeOf(url: URL): Route | null {
   const base = new URL('.', document.baseURI)
   if (url.origin !== base.origin || !`${url.pathname}/`.startsWith(base.pathname)) return null
   const path = url.pathname.slice(base.pathname.length).replace(/\/$/, '')

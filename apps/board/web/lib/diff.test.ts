@@ -35,8 +35,17 @@ new mode 100755
 `
 
 test('a patch is files with what became of them', () => {
-  expect(filesOf(PATCH).map(({ hunks: _, ...file }) => file)).toEqual([
-    { path: 'src/page.ts', from: null, status: 'modified', binary: false, mode: null, added: 3, removed: 2 },
+  expect(filesOf(PATCH).map(file => ({ ...file, hunks: file.hunks.length }))).toEqual([
+    {
+      path: 'src/page.ts',
+      from: null,
+      status: 'modified',
+      binary: false,
+      mode: null,
+      added: 3,
+      removed: 2,
+      hunks: 2,
+    },
     {
       path: 'new name.txt',
       from: 'old name.txt',
@@ -45,8 +54,18 @@ test('a patch is files with what became of them', () => {
       mode: null,
       added: 0,
       removed: 0,
+      hunks: 0,
     },
-    { path: 'logo.png', from: null, status: 'added', binary: true, mode: null, added: 0, removed: 0 },
+    {
+      path: 'logo.png',
+      from: null,
+      status: 'added',
+      binary: true,
+      mode: null,
+      added: 0,
+      removed: 0,
+      hunks: 0,
+    },
     {
       path: 'run.sh',
       from: null,
@@ -55,6 +74,7 @@ test('a patch is files with what became of them', () => {
       mode: '100644 → 100755',
       added: 0,
       removed: 0,
+      hunks: 0,
     },
   ])
 })

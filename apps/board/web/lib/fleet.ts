@@ -96,7 +96,7 @@ export function arranged(fleet: Fleet, view: View): FleetRow[] {
     ({ container }) =>
       (view.kind === '' || container.kind === view.kind) &&
       (view.status === '' || container.status === view.status) &&
-      (words.length === 0 || words.every(word => textOf(container).includes(word))),
+      words.every(word => textOf(container).includes(word)),
   )
   const key = KEYS[view.sort]
   const sign = view.descending ? -1 : 1

@@ -1,5 +1,5 @@
 const UNITS = ['B', 'KiB', 'MiB', 'GiB', 'TiB'] as const
-export const NOTHING = '–'
+const NOTHING = '–'
 
 /** @param value in bytes, such as 1536 → `1.5 KiB`; null → a dash */
 export function bytes(value: number | null): string {

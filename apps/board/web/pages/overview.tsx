@@ -1,13 +1,13 @@
 import type { Overview, WorkerView } from '../../src/api.js'
 import { useNow, useStore, useTitle } from '../app/hooks.js'
 import { overview } from '../app/live.js'
+import { useTaskList } from '../app/task-list.js'
 import { age, bytes, count, duration, percent, words } from '../lib/format.js'
 import { Bars } from '../parts/bars.js'
 import { Legend, Minutes } from '../parts/minutes.js'
 import { Complaint, Loading } from '../parts/page-state.js'
 import { Status } from '../parts/status.js'
 import { TaskTable } from '../parts/task-table.js'
-import { useTaskList } from './tasks.js'
 
 const RECENT = 12
 
