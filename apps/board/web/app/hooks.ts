@@ -3,8 +3,13 @@ import type { Store } from '../lib/store.js'
 
 export function useStore<T>(store: Store<T>): T {
   const [, redraw] = useState({})
-  useEffect(() => store.subscribe(() => redraw({})), [store])
-  return store.value
+  const { value } = store
+  useEffect(() => {
+    // It may have changed between the drawing and now.
+    if (!Object.is(store.value, value)) redraw({})
+    return store.subscribe(() => redraw({}))
+  }, [store])
+  return value
 }
 
 /** The time, told anew each so many milliseconds. */

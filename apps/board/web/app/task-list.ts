@@ -16,7 +16,9 @@ export function useTaskList(
     let timer: ReturnType<typeof setTimeout>
     const read = async () => {
       try {
-        const search = new URLSearchParams({ q: query.trim(), state })
+        const search = new URLSearchParams()
+        if (query.trim() !== '') search.set('q', query.trim())
+        if (state !== '') search.set('state', state)
         setList(await askJson<TaskList>(`tasks?${search}`, { signal: abort.signal }))
         setComplaint(null)
       } catch (error) {

@@ -91,8 +91,12 @@ export class LogStore {
   }
 
   foldAll(folded: boolean): void {
-    for (const { section } of this.#lines) section.folded = folded
-    this.#rebuild()
+    let changed = false
+    for (const { section } of this.#lines) {
+      changed ||= section.folded !== folded
+      section.folded = folded
+    }
+    if (changed) this.#rebuild()
   }
 
   /** Looks for text, whatever its case, in what is shown. */

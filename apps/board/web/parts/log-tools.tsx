@@ -52,7 +52,7 @@ export function LogTools(props: LogToolsProps) {
           Jump to the failing line
         </button>
       )}
-      <button type="button" aria-pressed={following} onClick={() => onFollow(!following)}>
+      <button type="button" aria-pressed={live ? following : undefined} onClick={() => onFollow(!following)}>
         {live ? 'Follow' : 'Go to the end'}
       </button>
     </div>

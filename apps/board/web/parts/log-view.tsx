@@ -43,6 +43,7 @@ export function LogView({ store, version, live, failed }: LogViewProps) {
     else look(text)
   }
   const look = (text: string) => {
+    if (text !== '') store.foldAll(false)
     store.search(text)
     redraw({})
     const next = store.matches.findIndex(row => row >= view.first)
@@ -164,12 +165,17 @@ function useViewport(store: LogStore, version: number, live: boolean) {
   const [top, setTop] = useState(0)
   const [height, setHeight] = useState(HEIGHT)
   const [following, setFollowing] = useState(live)
+  const [goal, setGoal] = useState<{ readonly row: number } | null>(null)
   const before = useRef(0)
 
   useLayoutEffect(() => {
     const log = element.current
     if (following && log) log.scrollTop = log.scrollHeight
   }, [following, version, store.rows.length])
+  useLayoutEffect(() => {
+    // Only now the view is as high as it has to be, when steps were unfolded for it.
+    if (goal && element.current) element.current.scrollTop = Math.max(0, goal.row * ROW - height / 3)
+  }, [goal])
   useEffect(() => {
     const log = element.current
     if (!log) return
@@ -188,7 +194,7 @@ function useViewport(store: LogStore, version: number, live: boolean) {
   }
   const showRow = (row: number) => {
     setFollowing(false)
-    if (element.current) element.current.scrollTop = Math.max(0, row * ROW - height / 3)
+    setGoal({ row })
   }
   const first = Math.max(0, Math.min(Math.floor(top / ROW), store.rows.length) - MARGIN)
   const last = Math.min(store.rows.length, Math.ceil((top + height) / ROW) + MARGIN)

@@ -25,7 +25,11 @@ export const Change = memo(({ task: { taskId, result } }: { task: TaskView }) =>
         <span class="counts">
           <span class="plus">+{count(insertions)}</span> <span class="minus">−{count(deletions)}</span>
         </span>
-        {patch && <a href={`api/tasks/${encodeURIComponent(taskId)}/patch`}>Patch ({bytes(size)})</a>}
+        {patch && (
+          <a href={`api/tasks/${encodeURIComponent(taskId)}/patch`} download={`${taskId}.patch`}>
+            Patch ({bytes(size)})
+          </a>
+        )}
       </h2>
       {pushed && (
         <p class="note">
