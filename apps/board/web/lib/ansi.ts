@@ -4,6 +4,8 @@
  * movements, device control) and every control character is dropped. A log is written by what the runtime does not trust.
  */
 
+import { hexOf } from './colour.js'
+
 /** An index into the palette of 256 colours, or `#rrggbb`; null is the default. */
 export type Colour = number | string | null
 
@@ -180,7 +182,7 @@ function extended([kind, ...values]: readonly number[]): { colour?: Colour; used
   if (kind !== 2) return { used: kind === undefined ? 0 : 1 }
   const rgb = values.slice(0, 3)
   if (rgb.length < 3 || !rgb.every(isByte)) return { used: 4 }
-  return { colour: `#${rgb.map(value => value.toString(16).padStart(2, '0')).join('')}`, used: 4 }
+  return { colour: hexOf(rgb), used: 4 }
 }
 
 /**
@@ -188,12 +190,11 @@ function extended([kind, ...values]: readonly number[]): { colour?: Colour; used
  * @returns `#rrggbb` of the usual palette: a cube of 6 × 6 × 6, then 24 greys
  */
 export function paletteColour(colour: number): string {
-  const hex = (...rgb: number[]) => `#${rgb.map(value => value.toString(16).padStart(2, '0')).join('')}`
   if (colour >= 232) {
     const grey = 8 + (colour - 232) * 10
-    return hex(grey, grey, grey)
+    return hexOf([grey, grey, grey])
   }
   const level = (value: number) => (value === 0 ? 0 : 55 + value * 40)
   const index = colour - 16
-  return hex(level(Math.floor(index / 36)), level(Math.floor(index / 6) % 6), level(index % 6))
+  return hexOf([Math.floor(index / 36), Math.floor(index / 6) % 6, index % 6].map(level))
 }

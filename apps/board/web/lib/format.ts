@@ -25,8 +25,11 @@ export function duration(ms: number | null): string {
     Math.floor(seconds / 60) % 60,
   ]
   if (days > 0) return `${days}d ${hours}h`
-  return hours > 0 ? `${hours}h ${minutes}m` : `${minutes}m ${seconds % 60}s`
+  return hours > 0 ? two(hours, 'h', minutes, 'm') : two(minutes, 'm', seconds % 60, 's')
 }
+
+const two = (value: number, unit: string, rest: number, smaller: string): string =>
+  rest === 0 ? `${value}${unit}` : `${value}${unit} ${rest}${smaller}`
 
 /** How long ago, to the second: `now`, `12s`, `3m`, `5h`, `2d`. */
 export function age(at: string | null, now: number): string {

@@ -1,5 +1,6 @@
 import type { CSSProperties, JSX } from 'preact'
 import { type Colour, paletteColour, type Segment, type Style, segmentsOf } from '../lib/ansi.js'
+import { GROUNDS, legibleOn } from '../lib/colour.js'
 import { occurrences } from '../lib/log-store.js'
 import { memo } from './memo.js'
 
@@ -68,8 +69,6 @@ function classOf({ bold, dim, italic, underline, fg, bg, inverse }: Style): stri
     isThemed(back) && `g${back}`,
     inverse && front === null && 'fi',
     inverse && back === null && 'gi',
-    // A colour of the log's own needs its own ground to be legible in either theme.
-    ((front !== null && !isThemed(front)) || (back !== null && !isThemed(back))) && 'own',
   ].filter(Boolean)
   return names.length > 0 ? names.join(' ') : undefined
 }
@@ -79,8 +78,11 @@ const isThemed = (colour: Colour): boolean => typeof colour === 'number' && colo
 function coloursOf({ fg, bg, inverse }: Style): CSSProperties | undefined {
   const [front, back] = inverse ? [bg, fg] : [fg, bg]
   const [color, backgroundColor] = [ownColour(front), ownColour(back)]
-  if (color === undefined && backgroundColor === undefined) return undefined
-  return { ...(color && { color }), ...(backgroundColor && { backgroundColor }) }
+  if (backgroundColor !== undefined)
+    return { backgroundColor, color: legibleOn(backgroundColor, color ?? '#808080') }
+  if (color === undefined) return undefined
+  if (back !== null || inverse) return { color: legibleOn(GROUNDS.coloured, color) }
+  return { color: `light-dark(${legibleOn(GROUNDS.light, color)}, ${legibleOn(GROUNDS.dark, color)})` }
 }
 
 function ownColour(colour: Colour): string | undefined {
