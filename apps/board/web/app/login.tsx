@@ -3,6 +3,7 @@ import { useState } from 'preact/hooks'
 import { complaintOf, logIn } from './api.js'
 import { useTitle } from './hooks.js'
 import { Mark } from './mark.js'
+import { isHere } from './router.js'
 
 export function Login() {
   const [complaint, setComplaint] = useState<string | null>(null)
@@ -13,6 +14,8 @@ export function Login() {
     const password = new FormData(event.currentTarget).get('password')
     setBusy(true)
     logIn(typeof password === 'string' ? password : '')
+      // The queue's pages show the login too, in their place.
+      .then(() => isHere() || location.reload())
       .catch((error: unknown) => setComplaint(complaintOf(error)))
       .finally(() => setBusy(false))
   }

@@ -29,6 +29,9 @@ export function go(address: string): void {
   dispatchEvent(new PopStateEvent('popstate'))
 }
 
+/** Whether the address is one of these pages, and not another one that only asked who is there. */
+export const isHere = (): boolean => routeOf(new URL(location.href)) !== null
+
 /** Where the page is; it follows links and the browser's history. */
 export function useRoute(): Route | null {
   const [route, setRoute] = useState(() => routeOf(new URL(location.href)))
