@@ -46,24 +46,32 @@ function Tiles({ seen: { queue, capacity, parking, cache } }: { seen: Overview }
         name="Running"
         value={count(capacity.running)}
         of={count(capacity.total)}
-        more={`${percent(capacity.running, capacity.total)} of the capacity`}
+        more={share(capacity.running, capacity.total, 'of the capacity', 'no worker')}
         part={capacity.total > 0 ? capacity.running / capacity.total : 0}
       />
       <Tile
         name="Parked containers"
         value={count(parking.parked)}
-        more={`${percent(parking.hits, parking.hits + parking.misses)} of tasks found one`}
+        more={share(
+          parking.hits,
+          parking.hits + parking.misses,
+          'of tasks found one',
+          'no task asked for one',
+        )}
       />
       <Tile
         name="Cache"
         value={bytes(cache.bytes)}
         of={bytes(cache.maxBytes)}
-        more={`${percent(cache.hits, cache.hits + cache.misses)} of workspaces were in it`}
+        more={share(cache.hits, cache.hits + cache.misses, 'of workspaces were in it', 'no workspace yet')}
         part={cache.maxBytes > 0 ? cache.bytes / cache.maxBytes : 0}
       />
     </dl>
   )
 }
+
+const share = (part: number, whole: number, of: string, none: string): string =>
+  whole > 0 ? `${percent(part, whole)} ${of}` : none
 
 interface TileProps {
   readonly name: string

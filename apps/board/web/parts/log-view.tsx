@@ -105,6 +105,7 @@ export function LogView({ store, version, live, failed }: LogViewProps) {
         role="region"
         aria-label={`Log, ${count(store.size)} lines`}
         tabIndex={0}
+        style={{ height: `${heightOf(store.rows.length, live)}px` }}
         onScroll={view.onScroll}
       >
         <div class="log-all" style={{ height: `${store.rows.length * ROW}px` }}>
@@ -125,6 +126,10 @@ export function LogView({ store, version, live, failed }: LogViewProps) {
     </>
   )
 }
+
+/** A log that is over takes no more room than it needs. */
+const heightOf = (rows: number, live: boolean): number =>
+  rows === 0 ? 3 * ROW : live ? HEIGHT : Math.min(HEIGHT, (rows + 1) * ROW)
 
 interface LineProps {
   readonly line: LogLine
