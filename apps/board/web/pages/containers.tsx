@@ -25,6 +25,9 @@ const KINDS = ['task', 'parked', 'helper', 'kept'] as const
 const STATUSES = ['starting', 'running', 'stopping', 'ended'] as const
 const START: View = { text: '', kind: '', status: '', sort: 'started', descending: true }
 
+/** How many rows a big screen shows. */
+const SCREEN = 40
+
 export function ContainersPage() {
   const all = useStore(fleet)
   const now = useNow()
@@ -48,13 +51,14 @@ export function ContainersPage() {
           <table class="list cards containers">
             <Head view={view} change={change} />
             <tbody>
-              {rows.map(({ container, cpu, memory, goneAt }) => (
+              {rows.map(({ container, cpu, memory, goneAt }, index) => (
                 <ContainerRow
                   key={container.id}
                   container={container}
                   cpu={cpu}
                   memory={memory}
                   gone={goneAt !== null}
+                  early={index < SCREEN}
                   started={age(container.startedAt, now)}
                   said={age(container.lastOutput?.at ?? null, now)}
                 />

@@ -16,25 +16,28 @@ export interface ContainerRowProps {
   /** How long ago it started, and said something. */
   readonly started: string
   readonly said: string
+  /** Whether it is among the first, which are on the screen at once. */
+  readonly early: boolean
 }
 
-/** Rows that nobody sees wait with drawing until they are: of 500 about 20 are on the screen. */
+/** Rows that nobody sees wait with drawing until they are, and have only what names them until then: of 500 some 20 are seen. */
 const seen = new WeakMap<Element, ContainerRow>()
 const watcher = new IntersectionObserver(
   changes => {
     for (const { target, isIntersecting } of changes) seen.get(target)?.appear(isIntersecting)
   },
-  { rootMargin: '300px' },
+  { rootMargin: '400px', scrollMargin: '400px' },
 )
 
 export class ContainerRow extends Component<ContainerRowProps> {
   readonly #row = createRef<HTMLTableRowElement>()
-  #visible = true
+  #visible = this.props.early
+  #whole = false
   #stale = false
 
   appear(visible: boolean): void {
     this.#visible = visible
-    if (visible && this.#stale) this.forceUpdate()
+    if (visible && (this.#stale || !this.#whole)) this.forceUpdate()
   }
 
   override componentDidMount(): void {
@@ -49,7 +52,7 @@ export class ContainerRow extends Component<ContainerRowProps> {
   }
 
   override shouldComponentUpdate(next: ContainerRowProps): boolean {
-    const changed = this.#stale || differs(this.props, next)
+    const changed = this.#stale || differs(this.props, { ...next, early: this.props.early })
     // That it is gone shows in how the page looks as a whole, and is cheap.
     const drawn = changed && (this.#visible || next.gone !== this.props.gone)
     this.#stale = changed && !drawn
@@ -57,13 +60,23 @@ export class ContainerRow extends Component<ContainerRowProps> {
   }
 
   override render() {
-    const { container, cpu, memory, gone, started, said } = this.props
+    const { container, gone } = this.props
     this.#stale = false
+    this.#whole ||= this.#visible
     return (
       <tr ref={this.#row} class={gone ? 'gone' : undefined} data-container={container.id}>
         <Kind kind={container.kind} name={container.name} />
         <State status={container.status} gone={gone} />
         <TaskCell taskId={container.taskId} attempt={container.attempt} />
+        {this.#whole && this.#rest()}
+      </tr>
+    )
+  }
+
+  #rest() {
+    const { container, cpu, memory, started, said } = this.props
+    return (
+      <>
         <Text label="Tenant" text={container.tenantId ?? '–'} />
         <Labels text={labelText(container.labels)} labels={container.labels} />
         <Image image={container.image} digest={container.imageDigest} distro={container.distro} />
@@ -84,7 +97,7 @@ export class ContainerRow extends Component<ContainerRowProps> {
         <Text label="Started" text={started} title={container.startedAt} />
         <Output said={said} text={container.lastOutput?.text ?? null} />
         <Text label="Worker" text={container.worker} mono />
-      </tr>
+      </>
     )
   }
 }
