@@ -33,7 +33,7 @@ export class LogStore {
 
   /** @param seq of the last entry of the Redis stream, which an earlier attempt wrote */
   static async create(path: string, seq: number): Promise<LogStore> {
-    const log = await open(path, 'wx', 0o600)
+    const log = await open(path, 'wx+', 0o600)
     try {
       const index = await open(indexOf(path), 'wx', 0o600)
       const store = new LogStore(path, log, index, START, 0)
