@@ -454,3 +454,38 @@ describe('doctor', () => {
     expect(stdout).toMatch(/^bad {3}image .*spec\.invalid: .*lower-case/)
   })
 })
+
+describe('agirunner top', () => {
+  const live = (name: string, used: number | null) => ({
+    ...{ id: name, name, kind: 'task', status: 'running', taskId: name, attempt: 1, tenantId: 'default' },
+    ...{ labels: {}, image: 'i', imageDigest: null, distro: null, cpu: { used, limit: 1 } },
+    ...{ memory: { used: 1, limit: 2 }, pids: { used: 1, limit: 2 }, network: 'none', startedAt: null },
+    ...{ lastOutput: null, worker: 'w-1' },
+  })
+  const tell = async (...containers: object[]) => {
+    await announceWorker(redis, queue, 'w-1')
+    const record = { at: new Date().toISOString(), containers }
+    await redis.set(redisNames(queue).containers('w-1'), JSON.stringify(record))
+  }
+
+  it('prints the busiest first, once', async () => {
+    await tell(live('idle', null), live('busy', 0.9), live('calm', 0.1))
+    const { code, stdout, stderr } = await cli(['top', '--once'])
+    expect([code, stderr]).toEqual([0, ''])
+    expect(stdout.split('\n').map(line => line.split(' ')[0])).toEqual(['NAME', 'busy', 'calm', 'idle', ''])
+    const json = (await cli(['top', '--once', '--json'])).stdout.trimEnd().split('\n')
+    expect(json.map(line => (JSON.parse(line) as { name: string }).name)).toEqual(['busy', 'calm', 'idle'])
+  })
+
+  it('goes on with what has changed, until Ctrl-C', async () => {
+    await tell(live('first', 0.5))
+    const { child, seen, ended } = start(['top'])
+    await eventually(() => seen.stdout.includes('first'), { what: 'the first table' })
+    await tell(live('second', 0.5))
+    await eventually(() => seen.stdout.includes('second'), { what: 'the second table' })
+    child.kill('SIGINT')
+    const { code, stdout, stderr } = await ended
+    expect([code, stderr]).toEqual([0, ''])
+    expect(stdout.match(/^NAME/gm)).toHaveLength(2)
+  })
+})

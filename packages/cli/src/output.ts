@@ -24,6 +24,17 @@ export class Sink {
     return (this.#stream as { isTTY?: boolean }).isTTY === true
   }
 
+  /** For who draws on a terminal. */
+  get stream(): Writable {
+    return this.#stream
+  }
+
+  /** Of the terminal, in characters; as terminals mostly are where it does not say. */
+  get size(): { readonly rows: number; readonly columns: number } {
+    const { rows, columns } = this.#stream as { rows?: number; columns?: number }
+    return { rows: rows || 24, columns: columns || 80 }
+  }
+
   /** Resolves when more may be written. */
   async write(data: string | Uint8Array): Promise<void> {
     if (this.#closed || data.length === 0) return
@@ -60,17 +71,30 @@ export function showDuration(ms: number): string {
   return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`
 }
 
+export interface TableOptions {
+  /** How long a line may be, in characters; what is longer is cut. */
+  readonly columns?: number
+  /** Colours the cells of one column that is not the last. */
+  readonly paint?: { readonly column: number; readonly paint: (cell: string) => string }
+}
+
 /** Rows as columns that line up; the first row is the heading. */
-export function table(rows: readonly (readonly string[])[]): string[] {
+export function table(
+  rows: readonly (readonly string[])[],
+  { columns = Number.POSITIVE_INFINITY, paint }: TableOptions = {},
+): string[] {
   const widths: number[] = []
   for (const row of rows)
     for (const [i, cell] of row.entries()) widths[i] = Math.max(widths[i] ?? 0, cell.length)
-  return rows.map(row =>
-    row
-      .map((cell, i) => cell.padEnd(widths[i] ?? 0))
-      .join('  ')
-      .trimEnd(),
-  )
+  return rows.map(row => {
+    let room = columns
+    const cells = row.map((cell, i) => {
+      const padded = (i === row.length - 1 ? cell : cell.padEnd(widths[i] ?? 0)).slice(0, Math.max(0, room))
+      room -= padded.length + 2
+      return paint?.column === i ? paint.paint(padded) : padded
+    })
+    return cells.join('  ').trimEnd()
+  })
 }
 
 /** An address without the password in it. */

@@ -1,4 +1,5 @@
 import { FAILURES, formatSize, type TaskEvent, type TaskResult, type Timings } from '@agirunner/contracts'
+import type { Paint } from './colours.js'
 import { showDuration } from './output.js'
 
 /** Progress is told of what takes longer than this, and at most that often, in milliseconds. */
@@ -56,8 +57,8 @@ function textOf(value: unknown): string {
 }
 
 /** The lines that end `agirunner run`. */
-export function summaryOf(result: TaskResult): string[] {
-  const lines = [headline(result)]
+export function summaryOf(result: TaskResult, paint: Paint = word => word): string[] {
+  const lines = [headline(result, paint)]
   const timings = showTimings(result.timings)
   if (timings) lines.push(timings)
   if (result.changes) lines.push(showChanges(result.taskId, result.changes))
@@ -76,8 +77,11 @@ export function failureOf({ taskId, status, failure }: TaskResult): string | nul
   return `task ${taskId} ${how} (${failure.code}); ${failure.message}; ${failure.hint || FAILURES[failure.code].hint}`
 }
 
-function headline({ status, exit, startedAt, finishedAt, attempts, worker }: TaskResult): string {
-  const parts: string[] = [status]
+function headline(
+  { status, exit, startedAt, finishedAt, attempts, worker }: TaskResult,
+  paint: Paint,
+): string {
+  const parts: string[] = [paint(status)]
   if (exit?.code != null) parts.push(`exit ${exit.code}`)
   if (exit?.signal) parts.push(exit.signal)
   if (exit?.oomKilled) parts.push('out of memory')

@@ -32,6 +32,10 @@ export const COMMANDS: Readonly<Record<string, Entry>> = {
     summary: "list the runtime's containers on this machine",
     load: async () => (await import('./ps.js')).ps,
   },
+  top: {
+    summary: 'show what the containers of all workers use',
+    load: async () => (await import('./top.js')).top,
+  },
   exec: {
     summary: "run a command in a task's container",
     load: async () => (await import('./exec.js')).exec,

@@ -1,10 +1,12 @@
 import type { TaskResult } from '@agirunner/contracts'
 import type { Producer, SendableTask } from '@agirunner/producer'
+import { paintFor } from '../colours.js'
 import type { Call, Command } from '../command.js'
 import { readSpan } from '../duration.js'
 import { EXIT, exitCodeOf } from '../errors.js'
 import { showDuration } from '../output.js'
 import { readTask } from '../read-tasks.js'
+import { barOf } from '../run-progress.js'
 import { RunScreen } from '../run-screen.js'
 import { EventTeller, failureOf, summaryOf } from '../run-text.js'
 
@@ -79,7 +81,9 @@ async function follow(producer: Producer, taskId: string, screen: RunScreen): Pr
   const teller = new EventTeller()
   const showEvents = async () => {
     for await (const event of producer.events(taskId, options)) {
-      const text = teller.tell(event)
+      const bar = screen.hasBars && event.type === 'phase.progress' ? barOf(event) : null
+      const text = bar === null ? teller.tell(event) : null
+      if (bar !== null) await screen.bar(bar)
       if (text) await screen.say(text)
     }
   }
@@ -98,7 +102,7 @@ async function follow(producer: Producer, taskId: string, screen: RunScreen): Pr
 
 async function report(result: TaskResult, { io, flag }: Call, screen: RunScreen): Promise<void> {
   await screen.end()
-  for (const line of summaryOf(result)) await screen.say(line)
+  for (const line of summaryOf(result, paintFor(io.err))) await screen.say(line)
   const failure = failureOf(result)
   if (failure) await io.err.line(`error: ${failure}`)
   if (flag('json')) await io.out.line(JSON.stringify(result))
