@@ -178,7 +178,7 @@ describe('the page of a task', () => {
       .first()
       .waitFor()
     await page.getByRole('button', { name: 'Next match' }).click()
-    await page.getByRole('button', { name: 'Fold all' }).click()
+    await page.getByRole('button', { name: 'Fold all', exact: true }).click()
     await log()
       .getByRole('button', { name: /prepare/, expanded: false })
       .waitFor()
@@ -191,7 +191,7 @@ describe('the page of a task', () => {
     await visitor.go(`tasks/${taskId}`)
     await page.getByRole('region', { name: 'Log, 100,000 lines' }).waitFor({ timeout: 30_000 })
     await page.getByRole('button', { name: 'Go to the end' }).click()
-    await log().getByText('100000', { exact: true }).waitFor()
+    await log().locator('code', { hasText: '100000' }).waitFor()
     expect(await log().locator('.line').count()).toBeLessThan(200)
   }, 90_000)
 
@@ -203,8 +203,12 @@ describe('the page of a task', () => {
     await page.getByRole('status').getByText('succeeded').waitFor()
     await page.getByRole('link', { name: 'Job in the queue' }).click()
     await page.getByText(`${taskId}-again`).first().waitFor()
-    await page.getByRole('link', { name: 'Task', exact: true }).first().click()
-    await page.getByRole('heading', { name: `${taskId}-again` }).waitFor()
+    const [back] = await Promise.all([
+      visitor.context.waitForEvent('page'),
+      page.getByRole('link', { name: 'Task', exact: true }).first().click(),
+    ])
+    await back.getByRole('heading', { name: `${taskId}-again` }).waitFor()
+    await back.close()
   }, 60_000)
 })
 

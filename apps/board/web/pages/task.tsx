@@ -122,10 +122,9 @@ function useTaskStream(taskId: string, known: boolean, reload: () => void) {
           draw()
         },
         event: data => {
-          const event = data as TaskEvent
-          if (event.seq <= last()) return
-          events.current = [...events.current, event]
-          if (NEWS.includes(event.type)) reload()
+          const more = (data as TaskEvent[]).filter(({ seq }) => seq > last())
+          events.current = [...events.current, ...more]
+          if (more.some(({ type }) => NEWS.includes(type))) reload()
           draw()
         },
         done: () => {
