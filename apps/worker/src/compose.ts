@@ -29,6 +29,7 @@ import type { Owner } from './engine/labels.js'
 import { isLocalEngine } from './engine/local.js'
 import { probeCage } from './execution/cage-probe.js'
 import { Execution } from './execution/execution.js'
+import { Distros } from './execution/images/distros.js'
 import { createImages } from './execution/images/index.js'
 import { Keeper } from './execution/keep.js'
 import { Networks } from './execution/network/networks.js'
@@ -120,14 +121,16 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
   release.defer('redis', async () => redis.disconnect())
   const roster = new ContainerRoster({
     worker,
-    distroOf: async imageId => (await images?.verification.knownDistro(imageId)) ?? null,
+    distroOf: async imageId => (await distros?.of(imageId)) ?? null,
     changed: () => live.changed(),
   })
   const key = names.containers(worker)
-  const live = release.own(
-    new LiveContainers({ redis, key, look: () => roster.look(), log }),
-    'live containers',
-  )
+  // Who looks at the containers looks at the worker too, whose record is some seconds old else.
+  const lookAtAll = () => {
+    beat()
+    return roster.look()
+  }
+  const live = release.own(new LiveContainers({ redis, key, look: lookAtAll, log }), 'live containers')
   const engine = dockerEngine(config.engine, allowed, code => observer.pulled(code), roster)
   const info = await engine.info()
   const owner: Owner = {
@@ -141,7 +144,7 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
   const image = config.catalog.get(DEFAULT_IMAGE)?.image ?? ''
   const cage = await probeCage({ engine, info, owner, image })
   let parking: Parking | null = null
-  let images: Awaited<ReturnType<typeof createImages>> | null = null
+  let distros: Distros | null = null
   const bucket = await openBucket({ config, owner, records, log }, release)
   const workspaces = await makeWorkspaces(
     {
@@ -160,7 +163,8 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
   const changes = createChangesCapture()
   release.defer('changes capture', () => changes.close())
   const isLocal = isLocalEngine(config.engine.host)
-  images = release.own(await createImages({ ...config, isLocal }, { engine, info, owner }), 'images')
+  const images = release.own(await createImages({ ...config, isLocal }, { engine, info, owner }), 'images')
+  distros = release.own(new Distros({ engine, verification: images.verification, log }), 'distros')
   const grouping = await openTaskGroups({ info, owner, host: config.engine.host })
   parking = await openParking(
     {

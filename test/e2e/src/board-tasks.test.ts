@@ -1,4 +1,5 @@
 import { readFile } from 'node:fs/promises'
+import { eventually } from '@agirunner/test-kit'
 import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/globals'
 import type { Browser, Page } from 'playwright-core'
 import { startBoard, type TestBoard } from './board/board.js'
@@ -183,7 +184,7 @@ describe('the page of a task', () => {
       .getByRole('button', { name: /prepare/, expanded: false })
       .waitFor()
     await log().getByRole('button', { name: /build/, expanded: false }).click()
-    await log().getByText('501', { exact: true }).waitFor()
+    await log().locator('code', { hasText: /^501$/ }).waitFor()
   }, 60_000)
 
   it('holds 100,000 lines of which it draws those that are seen', async () => {
@@ -238,7 +239,13 @@ interface Readable {
   textContent(): Promise<string | null>
 }
 
+/** Waits until it has all of them. */
 async function expectText(of: Readable, patterns: readonly RegExp[]): Promise<void> {
-  const text = await of.textContent()
+  let text = ''
+  const hasAll = async () => {
+    text = (await of.textContent()) ?? ''
+    return patterns.every(pattern => pattern.test(text))
+  }
+  await eventually(hasAll, { within: 10_000 }).catch(() => undefined)
   for (const pattern of patterns) expect(text).toMatch(pattern)
 }

@@ -41,7 +41,8 @@ async function watchUntil(
   return { containers: last, tookMs: Date.now() - since }
 }
 
-const isBusy = (one: LiveContainer | undefined) => (one?.cpu.used ?? 0) > 0.3 && one?.lastOutput !== null
+const isBusy = (one: LiveContainer | undefined) =>
+  (one?.cpu.used ?? 0) > 0.3 && one?.lastOutput !== null && one?.distro !== null
 const of = (taskId: string, containers: LiveContainer[]) => containers.find(one => one.taskId === taskId)
 
 /** Every command that Redis gets for the workers' figures while `work` runs. */
@@ -92,7 +93,7 @@ describe('the containers of a worker', () => {
       labels: { role: 'builder' },
       image: expect.any(String),
       imageDigest: expect.any(String),
-      distro: null,
+      distro: expect.stringContaining('Debian'),
       cpu: { used: expect.any(Number), limit: 1 },
       memory: { used: expect.any(Number), limit: 256 * 2 ** 20 },
       pids: { used: expect.any(Number), limit: 64 },
