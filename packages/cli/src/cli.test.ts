@@ -5,7 +5,7 @@ import { mkdir, mkdtemp, rm, utimes, writeFile } from 'node:fs/promises'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { fileURLToPath, pathToFileURL } from 'node:url'
-import { FAILURES, redisNames, type TaskResult } from '@agirunner/contracts'
+import { FAILURES, type LiveContainer, redisNames, type TaskResult } from '@agirunner/contracts'
 import { announceWorker, ScriptedWorker } from '@agirunner/producer/testing'
 import { BASE_IMAGE } from '@agirunner/setup'
 import { eventually, removeQueue, startRedis, type TestRedis, uniqueQueue } from '@agirunner/test-kit'
@@ -456,13 +456,27 @@ describe('doctor', () => {
 })
 
 describe('agirunner top', () => {
-  const live = (name: string, used: number | null) => ({
-    ...{ id: name, name, kind: 'task', status: 'running', taskId: name, attempt: 1, tenantId: 'default' },
-    ...{ labels: {}, image: 'i', imageDigest: null, distro: null, cpu: { used, limit: 1 } },
-    ...{ memory: { used: 1, limit: 2 }, pids: { used: 1, limit: 2 }, network: 'none', startedAt: null },
-    ...{ lastOutput: null, worker: 'w-1' },
+  const live = (name: string, used: number | null): LiveContainer => ({
+    id: name,
+    name,
+    kind: 'task',
+    status: 'running',
+    taskId: name,
+    attempt: 1,
+    tenantId: 'default',
+    labels: {},
+    image: 'debian:12',
+    imageDigest: null,
+    distro: null,
+    cpu: { used, limit: 1 },
+    memory: { used: 1, limit: 2 },
+    pids: { used: 1, limit: 2 },
+    network: 'none',
+    startedAt: null,
+    lastOutput: null,
+    worker: 'w-1',
   })
-  const tell = async (...containers: object[]) => {
+  const tell = async (...containers: LiveContainer[]) => {
     await announceWorker(redis, queue, 'w-1')
     const record = { at: new Date().toISOString(), containers }
     await redis.set(redisNames(queue).containers('w-1'), JSON.stringify(record))

@@ -152,9 +152,8 @@ export class LogCapture {
     const bytes = await this.#store.lastBytes(LINE_BYTES)
     // The last of it is still being written: the next look sees it.
     if (bytes.length < Math.min(file, LINE_BYTES)) return this.#lastLine.told
-    const line = lastLineOf(bytes)
-    // Once more: without its escape sequences it may read otherwise.
-    const told = line === null ? this.#lastLine.told : { at, text: this.#options.redactor.text(line) }
+    const line = lastLineOf(bytes, text => this.#options.redactor.text(text))
+    const told = line === null ? this.#lastLine.told : { at, text: line }
     this.#lastLine = { file, told }
     return told
   }
