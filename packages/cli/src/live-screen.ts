@@ -12,7 +12,9 @@ export class LiveScreen {
 
   constructor(sink: Sink) {
     this.#sink = sink
-    this.#redraw = sink.isTerminal ? createLogUpdate(sink.stream as NodeJS.WriteStream) : null
+    const terminal = sink.stream as NodeJS.WriteStream
+    // One of no size, as some tools make them, would be shown nothing.
+    this.#redraw = sink.isTerminal && terminal.columns > 0 ? createLogUpdate(terminal) : null
   }
 
   /** How many lines it has room for. */
