@@ -108,7 +108,7 @@ function shell(base: string, imports: string): string {
 <link rel="icon" href="data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E%3Crect width='16' height='16' rx='4' fill='%230b6bcb'/%3E%3Cpath d='M5 4l7 4-7 4z' fill='white'/%3E%3C/svg%3E">
 <link rel="stylesheet" href="assets/style.css">
 <script type="importmap">${imports}</script>
-<script type="module" src="assets/main.js"></script>
+<script type="module" src="assets/boot.js"></script>
 </head>
 <body><noscript>The board needs JavaScript.</noscript></body>
 </html>

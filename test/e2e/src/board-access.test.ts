@@ -115,6 +115,23 @@ describe('who comes to the board', () => {
   }, 90_000)
 })
 
+describe('a page of the board', () => {
+  it('is there though what it loads breaks off, as it does when the network of its machine changes', async () => {
+    const taskId = await enqueue('echo there')
+    await world.producer.waitForResult(taskId)
+    const { page, go, context } = await visit(browser, board)
+    for (const path of ['assets/pages/task.js', 'assets/style.css', 'api/session', `api/tasks/${taskId}`]) {
+      await page.route(`${board.url}/${path}`, route => route.abort('connectionreset'), { times: 1 })
+    }
+    await go(`tasks/${taskId}`)
+    await logIn(page, board.password)
+    await page.getByRole('region', { name: /^Log,/ }).getByText('there').waitFor()
+    const loaded = await page.evaluate<number>('document.styleSheets.length')
+    expect(loaded).toBeGreaterThan(0)
+    await context.close()
+  }, 60_000)
+})
+
 describe('what a task prints and names', () => {
   it('is text, whatever it looks like', async () => {
     const evil = [

@@ -30,18 +30,37 @@ interface Request {
  */
 export async function ask(path: string, request: Request = {}): Promise<Response> {
   const isPost = 'body' in request
-  const response = await fetch(new URL(`api/${path}`, document.baseURI), {
+  const init = {
     method: isPost ? 'POST' : 'GET',
     headers: isPost ? { 'content-type': 'application/json', 'x-csrf-token': session.value?.csrf ?? '' } : {},
     ...(isPost && { body: JSON.stringify(request.body) }),
     ...(request.signal && { signal: request.signal }),
-  }).catch((error: unknown) => {
+  }
+  // What changes something may have arrived, and is not sent again.
+  const response = await fetchAgain(path, init, isPost ? [] : PAUSES_MS).catch((error: unknown) => {
     if (request.signal?.aborted) throw error
     throw new Refusal(0, 'The board does not answer. Check that it runs and that you are connected.')
   })
   if (response.ok) return response
   if (response.status === 401) session.set(null)
   throw new Refusal(response.status, await reasonOf(response))
+}
+
+/** Before a question that got no answer is asked again: a change of the network breaks off what is under way. */
+const PAUSES_MS: readonly number[] = [200, 1000]
+
+async function fetchAgain(
+  path: string,
+  init: RequestInit,
+  [pauseMs, ...more]: readonly number[],
+): Promise<Response> {
+  const response = fetch(new URL(`api/${path}`, document.baseURI), init)
+  if (pauseMs === undefined) return await response
+  return await response.catch(async (error: unknown) => {
+    if (init.signal?.aborted) throw error
+    await new Promise(resolve => setTimeout(resolve, pauseMs))
+    return await fetchAgain(path, init, more)
+  })
 }
 
 export async function askJson<T>(path: string, request?: Request): Promise<T> {
