@@ -35,7 +35,7 @@ export interface GuardOptions {
 }
 
 const MINUTE_MS = 60_000
-/** From one address within a minute. Every page is some files and a stream; the queues' pages ask again each few seconds. */
+/** From one address within a minute. Every page is some questions and a stream; the queues' pages ask again each few seconds. */
 const REQUESTS = 1200
 const LOGINS = 10
 
@@ -52,10 +52,11 @@ export async function guard(app: FastifyInstance, options: GuardOptions): Promis
   app.addHook('onRequest', async (request, reply) => {
     reply.headers(HEADERS).header('content-security-policy', options.pages.policy)
     const { open, changes } = request.routeOptions.config
+    // The files of the pages lie in memory, and one page asks for all of them.
+    if (open) return
     checkLimit(await limit(request), reply)
     if (changes === 'by anybody') checkLimit(await loginLimit(request), reply)
     if (changes === 'by anybody') return refuseOtherSites(request)
-    if (open) return
     request.visitor = await visitorOf(request, options)
     if (!request.visitor) return await challenge(request, reply, options.pages)
     if (!isSafe(request)) checkChange(request, reply, request.visitor)

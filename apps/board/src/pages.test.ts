@@ -109,6 +109,16 @@ describe('a file of the pages', () => {
     expect((await get('/assets/main.js', { 'if-none-match': '"other"' })).status).toBe(200)
     expect((await get('/assets/vendor/preact.js', { 'if-none-match': etag })).status).toBe(200)
   })
+
+  it('is kept under its version, and not there under another', async () => {
+    const [, path = ''] = /src="(assets\/[^"]*)"/.exec(await (await get('/')).text()) ?? []
+    const answer = await get(`/${path}`, {})
+    expect([answer.status, answer.headers.get('cache-control')]).toEqual([
+      200,
+      'public, max-age=31536000, immutable',
+    ])
+    expect((await get(`/${path.replace(/assets\/./, 'assets/~')}`, {})).status).toBe(404)
+  })
 })
 
 describe('below a path', () => {

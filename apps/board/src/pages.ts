@@ -35,11 +35,13 @@ export interface Pages {
  * @param base the path that the board lives under, such as `/agirunner`, or nothing
  */
 export function addPages(app: FastifyInstance, base: string): Pages {
+  const assets = readAssets()
+  const version = versionOf(assets)
   const imports = JSON.stringify({
-    imports: Object.fromEntries(VENDOR.map(name => [name, `${base}/assets/${vendorPath(name)}`])),
+    imports: Object.fromEntries(VENDOR.map(name => [name, `${base}/assets/${version}/${vendorPath(name)}`])),
   })
   const policy = strictPolicy(createHash('sha256').update(imports).digest('base64'))
-  const html = shell(base, imports)
+  const html = shell(base, imports, version)
   const send = async (reply: FastifyReply) => {
     await reply.header('content-security-policy', policy).type('text/html; charset=utf-8').send(html)
   }
@@ -52,20 +54,28 @@ export function addPages(app: FastifyInstance, base: string): Pages {
     if (method === 'GET' && headers.accept?.includes('text/html')) return await send(reply)
     await reply.send({ error: 'there is nothing at this address' })
   })
-  addAssets(app)
+  addAssets(app, assets, version)
   return { send, policy }
 }
 
-function addAssets(app: FastifyInstance): void {
-  const assets = readAssets()
+/** Under the version of all of them a file is kept by the browser: another one has another address. */
+function addAssets(app: FastifyInstance, assets: ReadonlyMap<string, Asset>, version: string): void {
   app.get<{ Params: { '*': string } }>('/assets/*', { config: { open: true } }, async (request, reply) => {
-    const asset = assets.get(request.params['*'])
+    const { '*': path } = request.params
+    const isVersioned = path.startsWith(`${version}/`)
+    const asset = assets.get(isVersioned ? path.slice(version.length + 1) : path)
     if (!asset) throw new Refusal(404, 'there is no such file')
-    // To be asked for again each time, and sent again only when it is another one: no old script meets a new server.
-    reply.header('cache-control', 'no-cache').header('etag', asset.etag)
+    reply
+      .header('cache-control', isVersioned ? 'public, max-age=31536000, immutable' : 'no-cache')
+      .header('etag', asset.etag)
     if (request.headers['if-none-match'] === asset.etag) return await reply.code(304).send()
     return await reply.type(asset.type).send(asset.bytes)
   })
+}
+
+function versionOf(assets: ReadonlyMap<string, Asset>): string {
+  const all = [...assets].map(([path, { etag }]) => `${path} ${etag}`).toSorted()
+  return createHash('sha256').update(all.join('\n')).digest('base64url').slice(0, 16)
 }
 
 function readAssets(): ReadonlyMap<string, Asset> {
@@ -95,7 +105,7 @@ function vendorPath(name: string): string {
   return `vendor/${name.replaceAll('/', '-')}.js`
 }
 
-function shell(base: string, imports: string): string {
+function shell(base: string, imports: string, version: string): string {
   return `<!doctype html>
 <html lang="en">
 <head>
@@ -106,9 +116,9 @@ function shell(base: string, imports: string): string {
 <base href="${base}/">
 <title>Agirunner</title>
 <link rel="icon" href="data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 16 16'%3E%3Crect width='16' height='16' rx='4' fill='%230b6bcb'/%3E%3Cpath d='M5 4l7 4-7 4z' fill='white'/%3E%3C/svg%3E">
-<link rel="stylesheet" href="assets/style.css">
+<link rel="stylesheet" href="assets/${version}/style.css">
 <script type="importmap">${imports}</script>
-<script type="module" src="assets/boot.js"></script>
+<script type="module" src="assets/${version}/boot.js"></script>
 </head>
 <body><noscript>The board needs JavaScript.</noscript></body>
 </html>
