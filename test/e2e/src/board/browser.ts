@@ -1,8 +1,6 @@
-import { readFileSync } from 'node:fs'
-import { createRequire } from 'node:module'
+import axe from 'axe-core'
 import { type Browser, type BrowserContext, chromium, type Page } from 'playwright-core'
 
-const AXE = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
 /** How long a page may take for what is expected of it, in milliseconds. */
 const WITHIN_MS = 15_000
 
@@ -40,7 +38,7 @@ interface Violation {
 /** What axe-core finds serious or critical on a page, a line each. */
 export async function seriousProblems(page: Page): Promise<string[]> {
   const violations = (await page.evaluate(
-    `${AXE}; axe.run(document).then(({ violations }) => violations)`,
+    `${axe.source}; axe.run(document).then(({ violations }) => violations)`,
   )) as Violation[]
   return violations
     .filter(({ impact }) => impact === 'serious' || impact === 'critical')

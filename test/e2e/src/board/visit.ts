@@ -8,7 +8,7 @@ export interface Visit {
   /** Errors of scripts, and what the page's policy forbade. */
   readonly faults: string[]
   /** Goes to one of the board's pages, such as `tasks/t-42`. */
-  go(path: string): Promise<void>
+  readonly go: (path: string) => Promise<void>
 }
 
 /** Somebody who looks at the board, and has not logged in. */
