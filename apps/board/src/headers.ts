@@ -25,7 +25,7 @@ export function strictPolicy(script: string): string {
   ].join('; ')
 }
 
-/** Bull Board sets styles in attributes, and asks for fonts elsewhere, which it can do without. */
+/** Bull Board sets styles in attributes. */
 export const QUEUES_POLICY = [
   "default-src 'none'",
   "script-src 'self'",

@@ -83,6 +83,14 @@ describe('a page', () => {
     expect((await get('/queues', {})).headers.get('content-security-policy')).not.toContain('unsafe-inline')
   })
 
+  it('has the queues in its own look, which ask nothing of other sites', async () => {
+    const html = await (await get('/queues')).text()
+    expect([...html.matchAll(/(?:href|src)="(https?:[^"]*)"/g)]).toEqual([])
+    const [, style = ''] = /<link href="([^"]*queues\.css)"/.exec(html) ?? []
+    const [, mark = ''] = /"boardLogo":\{"path":"([^"]*)"/.exec(html) ?? []
+    for (const path of [style, mark]) expect([path, (await get(path, {})).status]).toEqual([path, 200])
+  })
+
   it('finds all that it imports', async () => {
     const html = await (await get('/')).text()
     const map = /<script type="importmap">([^<]*)/.exec(html)?.[1] ?? ''

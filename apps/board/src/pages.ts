@@ -13,6 +13,7 @@ const STYLES = fileURLToPath(new URL('../web/', import.meta.url))
 const TYPES: Readonly<Record<string, string>> = {
   '.js': 'text/javascript; charset=utf-8',
   '.css': 'text/css; charset=utf-8',
+  '.svg': 'image/svg+xml',
 }
 
 interface Asset {
@@ -26,6 +27,8 @@ export interface Pages {
   readonly send: (reply: FastifyReply) => Promise<void>
   /** The policy of answers that say no other. */
   readonly policy: string
+  /** Where one of their files is, such as `/agirunner/assets/…/mark.svg`. */
+  readonly fileAt: (path: string) => string
 }
 
 /**
@@ -37,8 +40,9 @@ export interface Pages {
 export function addPages(app: FastifyInstance, base: string): Pages {
   const assets = readAssets()
   const version = versionOf(assets)
+  const fileAt = (path: string) => `${base}/assets/${version}/${path}`
   const imports = JSON.stringify({
-    imports: Object.fromEntries(VENDOR.map(name => [name, `${base}/assets/${version}/${vendorPath(name)}`])),
+    imports: Object.fromEntries(VENDOR.map(name => [name, fileAt(vendorPath(name))])),
   })
   const policy = strictPolicy(createHash('sha256').update(imports).digest('base64'))
   const html = shell(base, imports, version)
@@ -55,7 +59,7 @@ export function addPages(app: FastifyInstance, base: string): Pages {
     await reply.send({ error: 'there is nothing at this address' })
   })
   addAssets(app, assets, version)
-  return { send, policy }
+  return { send, policy, fileAt }
 }
 
 /** Under the version of all of them a file is kept by the browser: another one has another address. */
@@ -86,6 +90,7 @@ function readAssets(): ReadonlyMap<string, Asset> {
   for (const [folder, type] of [
     [SCRIPTS, '.js'],
     [STYLES, '.css'],
+    [STYLES, '.svg'],
   ] as const) {
     const paths = readdirSync(folder, { recursive: true, encoding: 'utf8' })
     for (const path of paths.filter(name => extname(name) === type && !name.endsWith('.test.js'))) {

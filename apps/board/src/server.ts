@@ -117,15 +117,15 @@ async function build(app: FastifyInstance, redis: Redis, options: BoardOptions):
   await guard(app, { passwords, sessions, cookie, pages })
   addSessionRoutes(app, { passwords, sessions, streams, cookie, base, queue })
   app.get(HEALTH, { config: { open: true } }, () => ({ status: 'ok' }))
-  await addData(app, redis, options, streams)
+  await addQueues(app, await addData(app, redis, options, streams), base, pages)
 }
 
 async function addData(
   app: FastifyInstance,
   redis: Redis,
-  { redisUrl, queue: name, base = '', storage }: BoardOptions,
+  { redisUrl, queue: name, storage }: BoardOptions,
   streams: EventStreams,
-): Promise<void> {
+): Promise<Queue> {
   const names = redisNames(name)
   const queue = new Queue(name, { connection: redis, prefix: REDIS_PREFIX })
   queue.on('error', () => undefined)
@@ -156,7 +156,7 @@ async function addData(
     })
     addTaskRoutes(scope, { redis, names, queue: name, producer, waiting, workers, live: producer }, streams)
   })
-  await addQueues(app, queue, base)
+  return queue
 }
 
 /** A proxy may take the base away or leave it: both lead to the same route. */

@@ -32,6 +32,18 @@ test('phases are spans, the waiting from before anybody saw it', () => {
   })
 })
 
+test('the waiting that began with the enqueueing is that of the first attempt', () => {
+  const timeline = timelineOf([
+    event(0, 100, 'phase.started', 'queued'),
+    event(1, 300, 'phase.finished', 'queued', { durationMs: 195 }),
+    event(1, 300, 'phase.started', 'workspace'),
+  ])
+  expect(timeline?.spans).toEqual([
+    { attempt: 1, phase: 'queued', start: 100, end: 300 },
+    { attempt: 1, phase: 'workspace', start: 300, end: null },
+  ])
+})
+
 test('what a lost worker left open ends where the next attempt begins', () => {
   const timeline = timelineOf([
     event(1, 100, 'phase.started', 'run'),

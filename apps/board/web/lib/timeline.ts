@@ -27,20 +27,21 @@ export function timelineOf(events: readonly TaskEvent[]): Timeline | null {
   const spans: { attempt: number; phase: Span['phase']; start: number; end: number | null }[] = []
   for (const event of events.toSorted((one, other) => one.seq - other.seq)) {
     const at = Date.parse(event.at)
+    // It is enqueued before there is an attempt, and waits for its first.
+    const attempt = Math.max(1, event.attempt)
     if (event.type === 'phase.started') {
-      endOlder(spans, event.attempt, at)
-      spans.push({ attempt: event.attempt, phase: event.phase, start: at, end: null })
+      endOlder(spans, attempt, at)
+      spans.push({ attempt, phase: event.phase, start: at, end: null })
     } else if (event.type === 'phase.finished') {
       const open = spans.findLast(
-        span => span.attempt === event.attempt && span.phase === event.phase && span.end === null,
+        span => span.attempt === attempt && span.phase === event.phase && span.end === null,
       )
       const { durationMs } = event.data
       if (open) open.end = Math.max(at, open.start)
       else if (typeof durationMs === 'number')
-        spans.push({ attempt: event.attempt, phase: event.phase, start: at - durationMs, end: at })
+        spans.push({ attempt, phase: event.phase, start: at - durationMs, end: at })
     } else if (event.type === 'attempt.finished' || event.type === 'task.finished') {
-      // Attempt 0 is a task that ended without one.
-      endOlder(spans, event.type === 'task.finished' ? Number.POSITIVE_INFINITY : event.attempt, at, true)
+      endOlder(spans, event.type === 'task.finished' ? Number.POSITIVE_INFINITY : attempt, at, true)
     }
   }
   if (spans.length === 0) return null
