@@ -88,7 +88,8 @@ describe('a page', () => {
     expect([...html.matchAll(/(?:href|src)="(https?:[^"]*)"/g)]).toEqual([])
     const [, style = ''] = /<link href="([^"]*queues\.css)"/.exec(html) ?? []
     const [, mark = ''] = /"boardLogo":\{"path":"([^"]*)"/.exec(html) ?? []
-    for (const path of [style, mark]) expect([path, (await get(path, {})).status]).toEqual([path, 200])
+    const [, names = ''] = /src="([^"]*queues\.js)"/.exec(html) ?? []
+    for (const path of [style, mark, names]) expect([path, (await get(path, {})).status]).toEqual([path, 200])
   })
 
   it('finds all that it imports', async () => {

@@ -58,10 +58,10 @@ export async function addQueues(
       // Bull Board's own formatters reach data, return value and name only; an answer is redacted as a whole instead:
       // failed reasons, stack traces, options, logs and messages of errors too.
       scope.addHook('preSerialization', async (_request, _reply, payload) => redact(payload))
-      const style = `<link href="${fileAt('queues.css')}" rel="stylesheet">`
+      const look = `<link href="${fileAt('queues.css')}" rel="stylesheet"><script type="module" src="${fileAt('queues.js')}"></script>`
       scope.addHook('onSend', async (_request, _reply, payload) => {
         const isPage = typeof payload === 'string' && payload.startsWith('<!DOCTYPE html>')
-        return isPage ? payload.replace(FONTS, '').replace('</head>', `${style}</head>`) : payload
+        return isPage ? payload.replace(FONTS, '').replace('</head>', `${look}</head>`) : payload
       })
       await scope.register(serverAdapter.registerPlugin())
     },

@@ -221,6 +221,8 @@ describe('every page', () => {
         containers: /alive/,
         tasks: new RegExp(taskId),
         [`tasks/${taskId}`]: /a\.txt/,
+        queues: new RegExp(world.queue),
+        [`queues/queue/${world.queue}/${taskId}`]: new RegExp(taskId),
       }
       const { page, go, faults, context } = await visit(browser, own, { colorScheme })
       const check = async (path: string, width: number) => {
