@@ -200,7 +200,7 @@ test('kill -9 at any moment leaves nothing that is used, and nothing that stays'
   expect(removed.length).toBeGreaterThan(0)
   expect(await cacheOf().list()).toEqual([])
   expect(await readdir(join(fixture.dataDir, 'locks'))).toEqual([])
-})
+}, 180_000)
 
 test('what is used is never evicted, and a budget is kept', async () => {
   const room = fixture.room('overlay_volume', { cache: { maxBytes: 0 } })
