@@ -70,14 +70,17 @@ export class AttemptState {
     return this.#ran
   }
 
-  /** @throws Error when the attempt would go back: that is a defect of the caller's */
-  enter(phase: Phase): void {
+  /**
+   * @param at when it did, in milliseconds of the monotonic clock; now where it is left out
+   * @throws Error when the attempt would go back: that is a defect of the caller's
+   */
+  enter(phase: Phase, at = monotonicMs()): void {
     if (PHASES.indexOf(phase) <= PHASES.indexOf(this.#phase)) {
       throw new Error(`attempt of ${this.taskId}: phase "${phase}" can't follow "${this.#phase}"`)
     }
-    this.#finishPhase()
+    this.#finishPhase(at)
     this.#phase = phase
-    this.#since = monotonicMs()
+    this.#since = at
     if (phase === 'bootstrap' || phase === 'run') this.#ran = true
     this.#event('phase.started', {})
   }
@@ -127,9 +130,9 @@ export class AttemptState {
     }
   }
 
-  #finishPhase(): void {
+  #finishPhase(at = monotonicMs()): void {
     if (this.#durations.has(this.#phase)) return
-    const durationMs = monotonicMs() - this.#since
+    const durationMs = at - this.#since
     this.#durations.set(this.#phase, durationMs)
     this.#event('phase.finished', { durationMs })
   }

@@ -202,6 +202,8 @@ export interface ContainerEngine {
    * waited for it is only believed when the engine is known not to have brought it about by its own restart.
    */
   exit(id: string, signal: AbortSignal): Promise<ContainerExit>
+  /** When a container was started last, in Unix milliseconds; null for one that never was, or is gone. */
+  startedAt(id: string): Promise<number | null>
   /** Whether the engine noted for an ended container that a process was killed for want of memory; it may note it late. */
   wasOutOfMemory(id: string): Promise<boolean>
   /** Signals that were sent to a container through the engine by anybody, the last one first, such as `SIGKILL`. */

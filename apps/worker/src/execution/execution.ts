@@ -8,6 +8,7 @@ import type { TaskGroups } from '../engine/cgroup/task-groups.js'
 import type { ContainerEngine, EngineInfo } from '../engine/engine.js'
 import { LABELS, type Owner } from '../engine/labels.js'
 import type { AcceptedTask } from '../intake/accepted-task.js'
+import { monotonicMs } from '../support/lifecycle.js'
 import { isInit, processEnd } from '../support/process-end.js'
 import type { ContainerFacts, Roster } from '../support/roster.js'
 import type { WorkspacePlan } from '../workspace/plan.js'
@@ -285,7 +286,11 @@ export class Execution {
     this.#enlist(accepted, made, accounting)
     this.#options.roster.started(made.id, Date.parse(claim.startedAt))
     // The worker died between the start and the mark of it.
-    if (!state.ran) state.enter(accepted.task.environment.bootstrap.length > 0 ? 'bootstrap' : 'run')
+    if (!state.ran)
+      state.enter(
+        accepted.task.environment.bootstrap.length > 0 ? 'bootstrap' : 'run',
+        await this.#beganAt(claim),
+      )
     const again = () => writeClaim(plan.slot.root, { ...claim, state: state.save() })
     const adopted = { since: state.save().since, running }
     return this.#supervise({
@@ -300,6 +305,13 @@ export class Execution {
       adopted,
       parked: claim.parked,
     })
+  }
+
+  /** When a container began with its task, in milliseconds of the monotonic clock: one that waited was started before that. */
+  async #beganAt({ container, state: { since } }: Claim): Promise<number> {
+    const startedAt = await this.#options.engine.startedAt(container.id).catch(() => null)
+    if (startedAt === null) return since
+    return Math.max(since, monotonicMs() - Math.max(0, Date.now() - startedAt))
   }
 
   #enlist(accepted: AcceptedTask, made: Claim['container'], accounting: Accounting): void {

@@ -24,7 +24,7 @@ import { getArchive, putArchive } from './archive.js'
 import { attachOutput } from './attach.js'
 import { createBody, limitsBody, networkBody } from './body.js'
 import { asEngineError, hasStatus, toFailure } from './errors.js'
-import { awaitExit, signalsTo, wasOutOfMemory } from './exit.js'
+import { awaitExit, signalsTo, startedAt, wasOutOfMemory } from './exit.js'
 import { openStream } from './open-stream.js'
 import { askRegistry, pullImage } from './pull.js'
 import { madeOf } from './roster-entry.js'
@@ -268,6 +268,12 @@ class DockerEngine implements ContainerEngine {
     const exit = await awaitExit(this.#docker, id, signal)
     this.#roster.ended(id)
     return exit
+  }
+
+  async startedAt(id: string): Promise<number | null> {
+    return await this.#call('engine.unavailable', `look at container ${id.slice(0, 12)}`, () =>
+      startedAt(this.#docker, id),
+    )
   }
 
   async wasOutOfMemory(id: string): Promise<boolean> {

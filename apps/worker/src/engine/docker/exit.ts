@@ -100,6 +100,18 @@ async function readExit(container: Docker.Container): Promise<ContainerExit> {
   }
 }
 
+/** When a container was started, in Unix milliseconds; null for one that never was, or is gone. */
+export async function startedAt(docker: Docker, id: string): Promise<number | null> {
+  try {
+    const at = Date.parse((await readExit(docker.getContainer(id))).startedAt)
+    // One that never was has the year 1.
+    return at > 0 ? at : null
+  } catch (error) {
+    if (hasStatus(error, 404)) return null
+    throw error
+  }
+}
+
 /** Whether the engine noted meanwhile that a container was out of memory. */
 export async function wasOutOfMemory(docker: Docker, id: string): Promise<boolean> {
   return (await readExit(docker.getContainer(id))).oomKilled

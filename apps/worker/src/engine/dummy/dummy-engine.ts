@@ -128,6 +128,10 @@ export class DummyEngine implements ContainerEngine {
     return this.#get(id).ended
   }
 
+  startedAt(): Promise<number | null> {
+    return Promise.resolve(null)
+  }
+
   wasOutOfMemory(id: string): Promise<boolean> {
     return this.#get(id).ended.then(({ oomKilled }) => oomKilled)
   }
