@@ -141,7 +141,7 @@ describe.each(WITHOUT_DISKS)('what a task may leave, %s', strategy => {
     } finally {
       await hasty.close()
     }
-  })
+  }, 180_000)
 
   async function fetchOnly(folder: string, plan: WorkspacePlan): Promise<void> {
     const clone = join(plan.slot.root, 'clone')
