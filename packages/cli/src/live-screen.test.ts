@@ -28,8 +28,12 @@ describe('LiveScreen', () => {
     expect([screen.rows, screen.columns]).toEqual([19, 60])
   })
 
-  it('prints what has changed, and only then, where there is no terminal', async () => {
-    const { sink, read } = sinkOf(null)
+  it.each([
+    ['there is no terminal', null],
+    ['it has no rows', { rows: 0 }],
+    ['it has no columns', { columns: 0 }],
+  ])('prints what has changed, and only then, where %s', async (_where, terminal) => {
+    const { sink, read } = sinkOf(terminal)
     const screen = new LiveScreen(sink)
     await screen.show(['age 1'], 'same')
     await screen.show(['age 2'], 'same')

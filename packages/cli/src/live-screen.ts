@@ -14,7 +14,8 @@ export class LiveScreen {
     this.#sink = sink
     const terminal = sink.stream as NodeJS.WriteStream
     // One of no size, as some tools make them, would be shown nothing.
-    this.#redraw = sink.isTerminal && terminal.columns > 0 ? createLogUpdate(terminal) : null
+    const hasSize = terminal.columns > 0 && terminal.rows > 0
+    this.#redraw = sink.isTerminal && hasSize ? createLogUpdate(terminal) : null
   }
 
   /** How many lines it has room for. */
