@@ -4,8 +4,9 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/glob
 import type { Browser } from 'playwright-core'
 import { startBoard, type TestBoard } from './board/board.js'
 import { openBrowser, seriousProblems } from './board/browser.js'
+import { BoardTasks } from './board/tasks.js'
 import { enter, logIn, visit } from './board/visit.js'
-import { createWorld, newTaskId, type World } from './support.js'
+import { createWorld, type World } from './support.js'
 
 const VIEWER = 'only-to-look-at'
 
@@ -25,19 +26,9 @@ afterAll(async () => {
   await world.close()
 })
 
-/** Of the test that runs; what still goes on is canceled after it. */
-const begun: string[] = []
-afterEach(async () => {
-  for (const taskId of begun.splice(0))
-    if ((await world.producer.cancel(taskId)) !== 'finished') await world.producer.waitForResult(taskId)
-})
-
-async function enqueue(script: string, more: object = {}): Promise<string> {
-  const taskId = newTaskId('board')
-  begun.push(taskId)
-  await world.producer.enqueue({ taskId, run: { script }, ...more })
-  return taskId
-}
+const tasks = new BoardTasks(() => world)
+const { enqueue } = tasks
+afterEach(async () => await tasks.end())
 
 describe('who comes to the board', () => {
   it('sees nothing before the login, and nothing after the logout', async () => {

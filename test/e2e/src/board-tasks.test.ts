@@ -4,6 +4,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, it } from '@jest/glob
 import type { Browser, Page } from 'playwright-core'
 import { startBoard, type TestBoard } from './board/board.js'
 import { openBrowser } from './board/browser.js'
+import { BoardTasks } from './board/tasks.js'
 import { enter, type Visit } from './board/visit.js'
 import { createWorld, newTaskId, type World } from './support.js'
 
@@ -30,19 +31,9 @@ afterEach(() => {
   expect(visitor.faults.splice(0)).toEqual([])
 })
 
-/** Of the test that runs; what still goes on is canceled after it. */
-const begun: string[] = []
-afterEach(async () => {
-  for (const taskId of begun.splice(0))
-    if ((await world.producer.cancel(taskId)) !== 'finished') await world.producer.waitForResult(taskId)
-})
-
-async function enqueue(script: string, more: object = {}): Promise<string> {
-  const taskId = newTaskId('board')
-  begun.push(taskId)
-  await world.producer.enqueue({ taskId, run: { script }, ...more })
-  return taskId
-}
+const tasks = new BoardTasks(() => world)
+const { enqueue } = tasks
+afterEach(async () => await tasks.end())
 
 async function ended(script: string, more: object = {}): Promise<string> {
   const taskId = await enqueue(script, more)

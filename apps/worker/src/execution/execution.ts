@@ -164,7 +164,7 @@ export class Execution {
       await network.release()
       return await this.#giveUp(parked, plan)
     }
-    state.enter(accepted.task.environment.bootstrap.length > 0 ? 'bootstrap' : 'run')
+    state.enter(firstPhaseOf(accepted))
     claim()
     // Nobody waits for the name but who looks at the engine; a result is not written before. The log's first byte is first.
     const renamed = setImmediate()
@@ -249,7 +249,7 @@ export class Execution {
       if (saysNotStarted(error)) await this.#options.notStarted(accepted)
       throw error
     }
-    state.enter(accepted.task.environment.bootstrap.length > 0 ? 'bootstrap' : 'run')
+    state.enter(firstPhaseOf(accepted))
     claim()
     const started = { accepted, plan, log, network, accounting, made, state, claim }
     return this.#supervise({ ...started, adopted: null, parked: false })
@@ -286,11 +286,7 @@ export class Execution {
     this.#enlist(accepted, made, accounting)
     this.#options.roster.started(made.id, Date.parse(claim.startedAt))
     // The worker died between the start and the mark of it.
-    if (!state.ran)
-      state.enter(
-        accepted.task.environment.bootstrap.length > 0 ? 'bootstrap' : 'run',
-        await this.#beganAt(claim),
-      )
+    if (!state.ran) state.enter(firstPhaseOf(accepted), await this.#beganAt(claim))
     const again = () => writeClaim(plan.slot.root, { ...claim, state: state.save() })
     const adopted = { since: state.save().since, running }
     return this.#supervise({
@@ -517,6 +513,11 @@ async function goneBy(exit: Promise<unknown>, pid: number | null): Promise<void>
   const stop = new AbortController()
   await Promise.race([processEnd(pid, stop.signal), told])
   stop.abort()
+}
+
+/** What a container begins with. */
+function firstPhaseOf({ task }: AcceptedTask): 'bootstrap' | 'run' {
+  return task.environment.bootstrap.length > 0 ? 'bootstrap' : 'run'
 }
 
 /** A task's container, for who looks at it. */
