@@ -61,6 +61,7 @@ type Settled = { readonly type: 'retry'; readonly delayMs: number } | Consumed
  */
 export async function consume(jobId: string, data: TaskJobData, options: ConsumeOptions): Promise<Consumed> {
   if (isNewer(data)) return { type: 'newer' }
+  let parsed: Parsed | null = null
   for (;;) {
     await options.adopted(jobId)
     if (options.drained.aborted) return { type: 'requeue' }
@@ -68,7 +69,10 @@ export async function consume(jobId: string, data: TaskJobData, options: Consume
     // Before the answer that tells whether it is canceled already: none can come between the two.
     const abort = new AbortController()
     const unwatch = options.cancellations.listen(jobId, failure => abort.abort(failure))
-    const begun = await options.records.begin(jobId, options.worker.id, startedAt).catch(error => {
+    const beginning = options.records.begin(jobId, options.worker.id, startedAt)
+    // While the question is on its way.
+    parsed ??= tryParse(data)
+    const begun = await beginning.catch(error => {
       unwatch()
       throw error
     })
@@ -86,7 +90,8 @@ export async function consume(jobId: string, data: TaskJobData, options: Consume
       continue
     }
     if (begun.cancelReason !== null) abort.abort(canceledFailure(begun.cancelReason))
-    const settled = await new Attempt(jobId, data, { ...begun, startedAt }, options, { abort, unwatch }).run()
+    const job = { taskId: jobId, data, parsed }
+    const settled = await new Attempt(job, { ...begun, startedAt }, options, { abort, unwatch }).run()
     if (settled.type !== 'retry') return settled
     const rested = await rest(jobId, settled.delayMs, options)
     if (rested !== null) return rested
@@ -107,6 +112,23 @@ async function rest(taskId: string, delayMs: number, options: ConsumeOptions): P
   } finally {
     unwatch()
   }
+}
+
+/** The task of a job, or why it can't be read. */
+type Parsed = Task | TaskFailure
+
+function tryParse(data: TaskJobData): Parsed {
+  try {
+    return parseJob(data)
+  } catch (error) {
+    return asTaskFailure(error, 'queued')
+  }
+}
+
+interface TaskJob {
+  readonly taskId: string
+  readonly data: TaskJobData
+  readonly parsed: Parsed
 }
 
 interface Begun {
@@ -137,13 +159,15 @@ export async function resumeAttempt(adopted: AdoptedAttempt, options: ConsumeOpt
   const { taskId } = adopted.claim
   const abort = new AbortController()
   const unwatch = await options.cancellations.watch(taskId, failure => abort.abort(failure))
-  await new Attempt(taskId, adopted.data, adopted.accepted, options, { abort, unwatch }, adopted).run()
+  const job = { taskId, data: adopted.data, parsed: adopted.accepted.task }
+  await new Attempt(job, adopted.accepted, options, { abort, unwatch }, adopted).run()
 }
 
 /** One fenced attempt, from the lease to the settled outcome. */
 class Attempt {
   readonly #taskId: string
   readonly #data: TaskJobData
+  readonly #parsed: Parsed
   readonly #begun: Begun
   readonly #options: ConsumeOptions
   readonly #events: EventWriter
@@ -157,8 +181,7 @@ class Attempt {
   #redactor = Redactor.of([])
 
   constructor(
-    taskId: string,
-    data: TaskJobData,
+    { taskId, data, parsed }: TaskJob,
     begun: Begun,
     options: ConsumeOptions,
     { abort, unwatch }: Cancelable,
@@ -168,6 +191,7 @@ class Attempt {
     this.#unwatch = unwatch
     this.#taskId = taskId
     this.#data = data
+    this.#parsed = parsed
     this.#begun = begun
     this.#options = options
     this.#events = new EventWriter(options.records, { taskId, fence: begun.fence }, options.log)
@@ -209,7 +233,8 @@ class Attempt {
     const { rooms, records, secrets, limits } = this.#options
     try {
       const record = this.#begun.record ?? (await records.read(this.#taskId))
-      this.#task = parseJob(this.#data)
+      if (this.#parsed instanceof TaskFailure) throw this.#parsed
+      this.#task = this.#parsed
       const lost = await this.#closeLost(record)
       const verdict = lost && (await this.#judgeLost(lost, record))
       if (verdict) return verdict

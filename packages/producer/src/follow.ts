@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Redis } from 'ioredis'
 import { type Connection, PATIENCE_MS } from './connection.js'
+import { replies } from './enqueue.js'
 import { UnknownTaskError } from './errors.js'
 
 /** How to read a stream of a task. */
@@ -97,8 +98,9 @@ async function* read<T>(
 async function look(source: StreamSource<unknown>): Promise<boolean> {
   const { record, result } = source.keys
   return source.connection.use(async redis => {
-    if ((await redis.exists(record)) === 0) throw new UnknownTaskError(source.taskId, source.queue)
-    return (await redis.exists(result)) === 1
+    const [known, finished] = await replies<number>(redis.pipeline().exists(record).exists(result))
+    if (known === 0) throw new UnknownTaskError(source.taskId, source.queue)
+    return finished === 1
   })
 }
 
@@ -175,8 +177,11 @@ class LiveReader {
   constructor(connection: Connection, keys: StreamSource<unknown>['keys']) {
     this.#connection = connection
     this.#keys = keys
-    // No command is sent again by ioredis: the cursor decides where to go on.
+    // No command is sent again by ioredis: the cursor decides where to go on. Nor is anything asked before the first: a
+    // Redis that still loads says so, and is asked again.
     this.#redis = connection.duplicate({
+      enableReadyCheck: false,
+      disableClientInfo: true,
       commandTimeout: undefined,
       maxRetriesPerRequest: 0,
       socketTimeout: SILENCE_MS,

@@ -113,13 +113,20 @@ export class Capture implements Releasable {
     { resume }: { resume: boolean },
   ): Promise<PreparedCapture> {
     const { task } = accepted
-    const stream = LogStream.open(options.redis, options.names, { ...accepted, taskId: task.taskId })
+    const isFirst = accepted.attempt === 1 && !resume
+    const opening = LogStream.open(
+      options.redis,
+      options.names,
+      { ...accepted, taskId: task.taskId },
+      isFirst,
+    )
     const folder = resume
       ? await resumeFolder(options.dataDir, accepted, [LOG, `${LOG}.index`])
       : artifactFolder(options.dataDir, accepted)
     const file = join(folder, LOG)
-    const store = await LogCapture.openStore({ file, stream: await stream, resume })
-    return { folder, stream: await stream, store, resume, isFollowed: false }
+    const stream = await opening
+    const store = await LogCapture.openStore({ file, stream, resume })
+    return { folder, stream, store, resume, isFollowed: false }
   }
 
   /** Follows the log of a container that need not be there yet, whose first byte is seen when it comes. */

@@ -1,14 +1,13 @@
 import { writeFileSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
-import { setImmediate } from 'node:timers/promises'
 import { TaskFailure } from '@agirunner/contracts'
 import type { AttemptState } from '../attempt-state.js'
 import type { TaskGroups } from '../engine/cgroup/task-groups.js'
 import type { ContainerEngine, EngineInfo } from '../engine/engine.js'
 import { LABELS, type Owner } from '../engine/labels.js'
 import type { AcceptedTask } from '../intake/accepted-task.js'
-import { monotonicMs } from '../support/lifecycle.js'
+import { monotonicMs, sleep } from '../support/lifecycle.js'
 import { isInit, processEnd } from '../support/process-end.js'
 import type { ContainerFacts, Roster } from '../support/roster.js'
 import type { WorkspacePlan } from '../workspace/plan.js'
@@ -56,6 +55,9 @@ export interface ExecutionOptions {
   /** Called when the engine has said, after `beforeRun`, that the container did not start: the attempt does not count. */
   readonly notStarted: (accepted: AcceptedTask) => Promise<void>
 }
+
+/** How long a container that waited has the processors for itself once its gate is open, in milliseconds. */
+const FIRST_BYTE_MS = 3
 
 /** Turns a plan into a running container. */
 export class Execution {
@@ -165,11 +167,12 @@ export class Execution {
       return await this.#giveUp(parked, plan)
     }
     state.enter(firstPhaseOf(accepted))
+    // The kernel lets the shell that was woken run on this processor, in this thread's place: nothing to do but to hear of
+    // its first byte, for as long as that takes.
+    await sleep(FIRST_BYTE_MS)
     claim()
-    // Nobody waits for the name but who looks at the engine; a result is not written before. The log's first byte is first.
-    const renamed = setImmediate()
-      .then(() => engine.rename(parked.id, name))
-      .catch(() => undefined)
+    // Nobody waits for the name but who looks at the engine; a result is not written before.
+    const renamed = engine.rename(parked.id, name).catch(() => undefined)
     const started = { accepted, plan, log: null, network, accounting, made, state, claim }
     return this.#supervise({ ...started, adopted: null, parked: true, renamed })
   }

@@ -59,26 +59,60 @@ export function renderGate(
   } = {},
 ): string {
   const { log, repo } = INSIDE
+  const environment = renderEnvironment(env)
   const head = [
     `N='\n'`,
     border === null ? `exec 1>>${log}/o 2>>${log}/e </dev/null` : 'exec </dev/null',
     `fail() { echo "f $1" >>${log}/s; exit ${GATE_FAILED}; }`,
-    `command -v env >/dev/null || fail 'the image has no env'`,
+    ...(environment.byProgram === '' ? [] : [`command -v env >/dev/null || fail 'the image has no env'`]),
     ...notes.map(note => `printf 'agirunner: %s\\n' ${quote(note)} >&2`),
     ...(secrets ? [`. ${INSIDE.gate}/${SECRETS_FILE}`] : []),
     `cd ${repo} || fail 'the workspace is not there'`,
     `echo g >>${log}/s`,
   ]
-  const environment = Object.entries(env).map(([name, value]) => quote(`${name}=${value}`))
-  // The container's own variable for its init must not reach the task.
-  const prefix = `env -u TINI_KILL_PROCESS_GROUP ${environment.join(' ')}`
+  const become = (command: Command) => renderBecoming(command, environment)
   const before = bootstrap.map(asCommand)
   const body = run.steps
-    ? renderSteps([...before, ...run.steps], prefix, border)
+    ? renderSteps([...before, ...run.steps], become, border)
     : before.length > 0
-      ? renderSteps(before, prefix, border, run)
-      : [`exec ${prefix} ${renderCommand(run)}`]
+      ? renderSteps(before, become, border, run)
+      : become(run)
   return [...head, ...body, ''].join('\n')
+}
+
+interface Environment {
+  /** `'A=b' 'C=d'` */
+  readonly byShell: string
+  readonly byProgram: string
+}
+
+/**
+ * Names to which no shell gives a meaning. It may export them itself, which spares the start of a program; all others (dotted
+ * ones, `UID`, `IFS`, `LC_ALL`, …) are set by `env`.
+ */
+const PLAIN = /^(CI|HOME|TRACEPARENT|(AGIRUNNER|GIT)_[A-Z_]+|(https?|no|all)_proxy)$/i
+
+function renderEnvironment(env: Readonly<Record<string, string>>): Environment {
+  const words = (plain: boolean) =>
+    Object.entries(env)
+      .filter(([name]) => PLAIN.test(name) === plain)
+      .map(([name, value]) => quote(`${name}=${value}`))
+      .join(' ')
+  return { byShell: words(true), byProgram: words(false) }
+}
+
+/** Lines that make the shell the command, with its environment. */
+function renderBecoming(command: Command, { byShell, byProgram }: Environment): string[] {
+  const words = renderCommand(command)
+  // Some shells would take such a name for an option of `exec`; behind an assignment `env` does not.
+  const isLikeOption = words.startsWith("'-")
+  const assigned = isLikeOption ? `${byShell} ${byProgram}`.trim() : byProgram
+  return [
+    // The container's own variable for its init must not reach the task.
+    'unset TINI_KILL_PROCESS_GROUP',
+    ...(byShell === '' ? [] : [`export ${byShell}`]),
+    `exec ${assigned === '' ? '' : `env ${assigned} `}${words}`,
+  ]
 }
 
 /** Beside the gate: what it takes its secrets from. */
@@ -114,19 +148,13 @@ function renderCommand({ script, command }: Command): string {
  */
 function renderSteps(
   steps: readonly Command[],
-  prefix: string,
+  become: (command: Command) => readonly string[],
   border: string | null,
   last: Command | null = null,
 ): string[] {
   const { log } = INSIDE
   const goesOn = `if [ "$code" = 0 ] && [ "$stop" = 0 ]; then`
-  const end = [
-    goesOn,
-    `begin ${steps.length}`,
-    'trap - TERM',
-    `exec ${prefix} ${renderCommand(last ?? {})}`,
-    'fi',
-  ]
+  const end = [goesOn, `begin ${steps.length}`, 'trap - TERM', ...become(last ?? {}), 'fi']
   return [
     'stop=0',
     `trap 'stop=143' TERM`,
@@ -136,7 +164,9 @@ function renderSteps(
     ...steps.flatMap((step, index) => [
       goesOn,
       `begin ${index}`,
-      `(trap - TERM; exec ${prefix} ${renderCommand(step)})`,
+      '(trap - TERM',
+      ...become(step),
+      ')',
       'code=$?',
       `echo "x ${index} $code $(now)" >>${log}/s`,
       'fi',

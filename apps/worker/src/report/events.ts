@@ -3,9 +3,12 @@ import type { TaskRecords } from '../intake/records.js'
 import type { Log } from '../support/log.js'
 import { messageOf } from '../support/log.js'
 
+/** How long an event waits for others to go with it, in milliseconds: between claim and first output there are a dozen. */
+const TOGETHER_MS = 5
+
 /**
- * Sends an attempt's events to Redis in their order, without making the attempt wait: what arrives while a batch is
- * under way goes with the next.
+ * Sends an attempt's events to Redis in their order, without making the attempt wait: what arrives shortly after one, or
+ * while a batch is under way, goes with it or with the next.
  */
 export class EventWriter {
   readonly #records: TaskRecords
@@ -13,6 +16,7 @@ export class EventWriter {
   readonly #fence: number
   readonly #log: Log
   #pending: NewEvent[] = []
+  #timer: NodeJS.Timeout | null = null
   #sending: Promise<void> | null = null
 
   constructor(records: TaskRecords, task: { taskId: string; fence: number }, log: Log) {
@@ -24,13 +28,15 @@ export class EventWriter {
 
   readonly emit = (event: NewEvent): void => {
     this.#pending.push(event)
-    // The phases of one turn of the loop travel together.
-    if (!this.#sending) this.#sending = Promise.resolve().then(() => this.#drain())
+    this.#timer ??= setTimeout(() => this.#send(), TOGETHER_MS)
   }
 
   /** Resolves when Redis has every event so far, or has refused them. */
   async flush(): Promise<void> {
-    while (this.#sending) await this.#sending
+    do {
+      this.#send()
+      await this.#sending
+    } while (this.#pending.length > 0 || this.#sending)
   }
 
   /** What was not sent yet, and will not be sent from here. */
@@ -38,6 +44,12 @@ export class EventWriter {
     const taken = this.#pending
     this.#pending = []
     return taken
+  }
+
+  #send(): void {
+    if (this.#timer) clearTimeout(this.#timer)
+    this.#timer = null
+    if (this.#pending.length > 0) this.#sending ??= this.#drain()
   }
 
   async #drain(): Promise<void> {
@@ -51,7 +63,7 @@ export class EventWriter {
       this.#log.warn('events: could not be written', { taskId: this.#taskId, reason: messageOf(error) })
     } finally {
       this.#sending = null
-      if (this.#pending.length > 0) this.#sending = Promise.resolve().then(() => this.#drain())
+      if (this.#pending.length > 0) this.#timer ??= setTimeout(() => this.#send(), TOGETHER_MS)
     }
   }
 }

@@ -48,7 +48,7 @@ async function openCapture(options: Partial<LogCaptureOptions> = {}): Promise<Lo
   return await LogCapture.open({
     folder: join(folder, 'slot'),
     file: join(folder, 'log'),
-    stream: await LogStream.open(redis, redisNames(queue), task),
+    stream: await LogStream.open(redis, redisNames(queue), task, false),
     redactor: Redactor.of([]),
     steps: [],
     limitBytes: 64 * 2 ** 20,
@@ -190,7 +190,7 @@ describe('the capture of a log', () => {
 describe('an entry that Redis refuses', () => {
   it('is an error also when nobody waited for it, and nothing comes after the gap', async () => {
     const key = redisNames(queue).log(taskId)
-    const stream = await LogStream.open(redis, redisNames(queue), { taskId, attempt: 1, fence: FENCE })
+    const stream = await LogStream.open(redis, redisNames(queue), { taskId, attempt: 1, fence: FENCE }, true)
     const bytes = Buffer.from('text')
     const part = { stream: 'stdout' as const, step: null, offset: 0, length: bytes.length, bytes }
     await redis.set(key, 'not a stream')

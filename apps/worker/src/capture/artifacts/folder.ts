@@ -10,8 +10,10 @@ import type { AcceptedTask } from '../../intake/accepted-task.js'
 export function artifactFolder(dataDir: string, { task, fence }: AcceptedTask): string {
   const folder = folderOf(dataDir, { task, fence })
   // A fence is never given twice, but a Redis that lost its data counts from the start again.
-  rmSync(folder, { recursive: true, force: true })
-  mkdirSync(folder, { recursive: true, mode: 0o700 })
+  if (mkdirSync(folder, { recursive: true, mode: 0o700 }) === undefined) {
+    rmSync(folder, { recursive: true })
+    mkdirSync(folder, { mode: 0o700 })
+  }
   writeFileSync(...expiry(folder, provisional({ task })))
   return folder
 }

@@ -1,7 +1,7 @@
-import { fstatSync, readSync } from 'node:fs'
-import { constants, type FileHandle, open } from 'node:fs/promises'
+import { constants } from 'node:fs'
 import { join } from 'node:path'
 import type { LogEntry } from '@agirunner/contracts'
+import { OpenFile } from '../../support/open-file.js'
 
 export type StreamName = LogEntry['stream']
 export const STREAMS: readonly StreamName[] = ['stdout', 'stderr']
@@ -26,23 +26,22 @@ const NAMES: Readonly<Record<StreamName, string>> = { stdout: 'o', stderr: 'e' }
  * is of no matter; and they are read at any place for as long as they are open, so nothing of them need be kept.
  */
 export class LogFiles {
-  readonly #files: Readonly<Record<StreamName, FileHandle>>
+  readonly #files: Readonly<Record<StreamName, OpenFile>>
 
   /** @param folder the slot's log folder */
   static async open(folder: string): Promise<LogFiles> {
-    const flags = constants.O_RDONLY | constants.O_NOFOLLOW
-    const opening = STREAMS.map(stream => open(join(folder, NAMES[stream]), flags))
+    const open = (stream: StreamName) =>
+      new OpenFile(join(folder, NAMES[stream]), constants.O_RDONLY | constants.O_NOFOLLOW)
+    const stdout = open('stdout')
     try {
-      const [stdout, stderr] = (await Promise.all(opening)) as [FileHandle, FileHandle]
-      return new LogFiles({ stdout, stderr })
+      return new LogFiles({ stdout, stderr: open('stderr') })
     } catch (error) {
-      for (const opened of await Promise.allSettled(opening))
-        if (opened.status === 'fulfilled') await opened.value.close()
+      await stdout.close()
       throw error
     }
   }
 
-  private constructor(files: Readonly<Record<StreamName, FileHandle>>) {
+  private constructor(files: Readonly<Record<StreamName, OpenFile>>) {
     this.#files = files
   }
 
@@ -52,7 +51,7 @@ export class LogFiles {
    */
   sizes(): Record<StreamName, number> {
     const { stdout, stderr } = this.#files
-    return { stdout: fstatSync(stdout.fd).size, stderr: fstatSync(stderr.fd).size }
+    return { stdout: stdout.size, stderr: stderr.size }
   }
 
   /** @returns as many bytes as there are, none at the end */
@@ -70,12 +69,11 @@ export class LogFiles {
     from: number,
     expected = buffer.length,
   ): Promise<Buffer> {
-    if (expected <= AT_ONCE_BYTES)
-      return buffer.subarray(
-        0,
-        readSync(this.#files[stream].fd, buffer, 0, Math.min(buffer.length, AT_ONCE_BYTES), from),
-      )
-    const { bytesRead } = await this.#files[stream].read(buffer, 0, buffer.length, from)
+    const file = this.#files[stream]
+    const bytesRead =
+      expected <= AT_ONCE_BYTES
+        ? file.readSync(buffer, Math.min(buffer.length, AT_ONCE_BYTES), from)
+        : await file.read(buffer, buffer.length, from)
     return buffer.subarray(0, bytesRead)
   }
 
@@ -90,6 +88,6 @@ export class LogFiles {
   }
 
   async close(): Promise<void> {
-    await Promise.all(Object.values(this.#files).map(file => file.close().catch(() => undefined)))
+    await Promise.all(Object.values(this.#files).map(file => file.close()))
   }
 }

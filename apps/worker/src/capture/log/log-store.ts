@@ -1,5 +1,5 @@
-import { writevSync } from 'node:fs'
-import { type FileHandle, open, rm, stat } from 'node:fs/promises'
+import { rm, stat } from 'node:fs/promises'
+import { OpenFile } from '../../support/open-file.js'
 import { AT_ONCE_BYTES, type StreamName } from './log-files.js'
 import type { LogPart } from './log-pipe.js'
 
@@ -26,16 +26,16 @@ const RECORD_BYTES = 24
  */
 export class LogStore {
   readonly path: string
-  readonly #log: FileHandle
-  readonly #index: FileHandle
+  readonly #log: OpenFile
+  readonly #index: OpenFile
   #position: LogPosition
   #entries: number
 
   /** @param seq of the last entry of the Redis stream, which an earlier attempt wrote */
   static async create(path: string, seq: number): Promise<LogStore> {
-    const log = await open(path, 'wx+', 0o600)
+    const log = new OpenFile(path, 'wx+', 0o600)
     try {
-      const index = await open(indexOf(path), 'wx', 0o600)
+      const index = new OpenFile(indexOf(path), 'wx', 0o600)
       const store = new LogStore(path, log, index, START, 0)
       await writeAll(index, [doubles([seq])], 0)
       return store
@@ -56,32 +56,26 @@ export class LogStore {
       await Promise.all([path, indexOf(path)].map(one => rm(one, { force: true })))
       return await LogStore.create(path, seq)
     }
-    const log = await open(path, 'r+')
-    const index = await open(indexOf(path), 'r+')
+    const log = new OpenFile(path, 'r+')
+    let index: OpenFile | null = null
     try {
+      index = new OpenFile(indexOf(path), 'r+')
       const before = (await readDoubles(index, 0, 1))[0] ?? Number.NaN
       const entries = seq - before
       const position = entries === 0 ? START : await positionAfter(index, entries)
-      const { size } = await log.stat()
-      if (!(entries >= 0) || size < position.file)
+      if (!(entries >= 0) || log.size < position.file)
         throw new Error('the log on the disk ends before the one in Redis')
-      await log.truncate(position.file)
-      await index.truncate(HEADER_BYTES + entries * RECORD_BYTES)
+      log.truncate(position.file)
+      index.truncate(HEADER_BYTES + entries * RECORD_BYTES)
       return new LogStore(path, log, index, position, entries)
     } catch (error) {
       await log.close()
-      await index.close()
+      await index?.close()
       throw error
     }
   }
 
-  private constructor(
-    path: string,
-    log: FileHandle,
-    index: FileHandle,
-    position: LogPosition,
-    entries: number,
-  ) {
+  private constructor(path: string, log: OpenFile, index: OpenFile, position: LogPosition, entries: number) {
     this.path = path
     this.#log = log
     this.#index = index
@@ -102,16 +96,17 @@ export class LogStore {
   async lastByte(): Promise<number | null> {
     const { file } = this.#position
     if (file === 0) return null
-    const { buffer } = await this.#log.read(Buffer.alloc(1), 0, 1, file - 1)
-    return buffer[0] ?? null
+    const byte = Buffer.alloc(1)
+    await this.#log.read(byte, 1, file - 1)
+    return byte[0] ?? null
   }
 
   /** The end of the file. @throws Error when it is closed */
   async lastBytes(count: number): Promise<Buffer> {
     const { file } = this.#position
     const from = Math.max(0, file - count)
-    const { buffer, bytesRead } = await this.#log.read(Buffer.alloc(file - from), 0, file - from, from)
-    return buffer.subarray(0, bytesRead)
+    const bytes = Buffer.alloc(file - from)
+    return bytes.subarray(0, await this.#log.read(bytes, bytes.length, from))
   }
 
   /** To be called before the parts become entries: one for each that shows anything. */
@@ -144,7 +139,7 @@ export class LogStore {
   }
 
   async close(): Promise<void> {
-    await Promise.all([this.#log, this.#index].map(file => file.close().catch(() => undefined)))
+    await Promise.all([this.#log, this.#index].map(file => file.close()))
   }
 }
 
@@ -166,15 +161,16 @@ function indexOf(path: string): string {
   return `${path}.index`
 }
 
-async function positionAfter(index: FileHandle, entries: number): Promise<LogPosition> {
+async function positionAfter(index: OpenFile, entries: number): Promise<LogPosition> {
   const at = HEADER_BYTES + (entries - 1) * RECORD_BYTES
   const [stdout = Number.NaN, stderr = Number.NaN, file = Number.NaN] = await readDoubles(index, at, 3)
   return { stdout, stderr, file: Math.abs(file), cut: file < 0 }
 }
 
-async function readDoubles(file: FileHandle, at: number, count: number): Promise<number[]> {
-  const { bytesRead, buffer } = await file.read(Buffer.alloc(count * 8), 0, count * 8, at)
-  if (bytesRead < count * 8) throw new Error("the log's index ends before the log in Redis")
+async function readDoubles(file: OpenFile, at: number, count: number): Promise<number[]> {
+  const buffer = Buffer.alloc(count * 8)
+  if ((await file.read(buffer, buffer.length, at)) < count * 8)
+    throw new Error("the log's index ends before the log in Redis")
   return Array.from({ length: count }, (_, number) => buffer.readDoubleLE(number * 8))
 }
 
@@ -184,11 +180,11 @@ function doubles(numbers: readonly number[]): Buffer {
   return bytes
 }
 
-async function writeAll(file: FileHandle, pieces: readonly Buffer[], position: number): Promise<void> {
+async function writeAll(file: OpenFile, pieces: readonly Buffer[], position: number): Promise<void> {
   let rest = pieces
   const isLittle = pieces.reduce((sum, piece) => sum + piece.length, 0) <= AT_ONCE_BYTES
   for (let at = position; rest.length > 0; ) {
-    const bytesWritten = isLittle ? writevSync(file.fd, rest, at) : (await file.writev(rest, at)).bytesWritten
+    const bytesWritten = isLittle ? file.writevSync(rest, at) : await file.writev(rest, at)
     at += bytesWritten
     rest = withoutFirst(rest, bytesWritten)
   }

@@ -24,12 +24,14 @@ export class LogStream {
   #abandoned = false
   #failure: Error | null = null
 
+  /** @param isNew whether nobody can have written to it */
   static async open(
     redis: Redis,
     names: RedisNames,
     task: { taskId: string; attempt: number; fence: number },
+    isNew: boolean,
   ): Promise<LogStream> {
-    const [last] = await redis.xrevrange(names.log(task.taskId), '+', '-', 'COUNT', 1)
+    const [last] = isNew ? [] : await redis.xrevrange(names.log(task.taskId), '+', '-', 'COUNT', 1)
     return new LogStream(redis, names, task, last ? Number(last[0].split('-')[0]) : 0)
   }
 
