@@ -67,8 +67,6 @@ export async function runTask<T extends { readonly type: string }>(
     if (begun === null) rooms.execution.check(accepted)
     const reserved = begun === null ? rooms.execution.reserve(accepted, state, signal) : null
     if (reserved) release.own(reserved.parked, 'parked container')
-    const log = Capture.prepare(rooms.capture, accepted, { resume: begun !== null })
-    release.own(log, 'log')
     const slot = reserved?.parked.slot ?? null
     const plan = release.own(
       begun ? rooms.workspaces.adopt(begun.claim.plan) : await prepare(rooms, accepted, state, signal, slot),
@@ -76,17 +74,15 @@ export async function runTask<T extends { readonly type: string }>(
     )
     if (begun) release.defer('container of a dead worker', () => rooms.execution.discard(begun.claim))
     reached = { ...reached, base: plan.base, layers: plan.layers, leftOut: plan.leftOut }
-    // Whichever is first: what the container has written by then is read from its beginning.
-    const following = log.ready.then(prepared =>
-      Capture.follow(rooms.capture, accepted, plan, state, prepared),
-    )
+    // Before the container writes anything.
+    const following = Capture.follow(rooms.capture, accepted, plan, state, { resume: begun !== null })
     // Awaited when the container runs; until then nobody is to blame.
     following.catch(() => undefined)
     release.defer('log capture', async () => await (await following.catch(() => null))?.release())
     const container = release.own(
       begun
         ? await rooms.execution.adopt(accepted, plan, state, begun)
-        : await rooms.execution.start(accepted, plan, state, signal, reserved),
+        : await rooms.execution.start({ accepted, plan, state, signal }, reserved),
       'container',
     )
     reached = { ...reached, container }

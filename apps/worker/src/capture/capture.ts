@@ -15,7 +15,6 @@ import { artifactFolder, resumeFolder } from './artifacts/folder.js'
 import type { CapturedChanges, ChangesCapture, CommitRequest, MadeCommit } from './changes/index.js'
 import { commitRequest, secretsOf, withCommit } from './commit.js'
 import { LogCapture } from './log/log-capture.js'
-import type { LogStore } from './log/log-store.js'
 import { LogStream } from './log/log-stream.js'
 import { type Output, readOutput } from './output.js'
 import type { AttemptStorage } from './storage.js'
@@ -57,16 +56,6 @@ export interface CaptureOptions {
   readonly storage: AttemptStorage
 }
 
-/** A folder and a log that are ready for what a container writes. */
-export interface PreparedCapture {
-  readonly folder: string
-  readonly stream: LogStream
-  readonly store: LogStore
-  readonly resume: boolean
-  /** Whether it is a capture's by now. */
-  isFollowed: boolean
-}
-
 const NO_CHANGES = { changes: null, made: null }
 /** Below an attempt's folder. */
 const FILES = 'files'
@@ -84,76 +73,41 @@ export class Capture implements Releasable {
   #isElsewhere = false
 
   /**
-   * What of a capture does not need the container: to be called before it runs, so that its first byte waits for nothing.
+   * Follows the log of a container that need not be there yet, whose first byte is seen when it comes. Of an attempt of
+   * which nobody can have followed it before, all is in place without leaving the thread.
    *
-   * @param options.resume whether another worker has followed it before
+   * @param how.resume whether another worker has followed it before
    */
-  static prepare(
-    options: CaptureOptions,
-    accepted: AcceptedTask,
-    how: { resume: boolean },
-  ): Releasable & { readonly ready: Promise<PreparedCapture> } {
-    const ready = Capture.#prepare(options, accepted, how)
-    // Awaited by whoever starts the container; one that is never started must not make it an error that nobody saw.
-    ready.catch(() => undefined)
-    return {
-      ready,
-      release: async () => {
-        const prepared = await ready.catch(() => null)
-        if (prepared === null || prepared.isFollowed) return
-        await prepared.store.close()
-        await rm(prepared.folder, { recursive: true, force: true })
-      },
-    }
-  }
-
-  static async #prepare(
-    options: CaptureOptions,
-    accepted: AcceptedTask,
-    { resume }: { resume: boolean },
-  ): Promise<PreparedCapture> {
-    const { task } = accepted
-    const isFirst = accepted.attempt === 1 && !resume
-    const opening = LogStream.open(
-      options.redis,
-      options.names,
-      { ...accepted, taskId: task.taskId },
-      isFirst,
-    )
-    const folder = resume
-      ? await resumeFolder(options.dataDir, accepted, [LOG, `${LOG}.index`])
-      : artifactFolder(options.dataDir, accepted)
-    const file = join(folder, LOG)
-    const stream = await opening
-    const store = await LogCapture.openStore({ file, stream, resume })
-    return { folder, stream, store, resume, isFollowed: false }
-  }
-
-  /** Follows the log of a container that need not be there yet, whose first byte is seen when it comes. */
   static async follow(
     options: CaptureOptions,
     accepted: AcceptedTask,
     plan: WorkspacePlan,
     state: AttemptState,
-    prepared: PreparedCapture,
+    { resume }: { readonly resume: boolean },
   ): Promise<Capture> {
-    const { folder, stream, store, resume } = prepared
-    const { task } = accepted
+    const { redis, names, dataDir, logCeilingBytes } = options
+    const { task, attempt } = accepted
+    const isNew = attempt === 1 && !resume
+    const stream = await LogStream.open(redis, names, { ...accepted, taskId: task.taskId }, isNew)
+    const folder = resume
+      ? await resumeFolder(dataDir, accepted, [LOG, `${LOG}.index`])
+      : artifactFolder(dataDir, accepted)
     let onCeiling = () => {}
     const log = await LogCapture.open({
       folder: plan.slot.log,
       file: join(folder, LOG),
       stream,
-      store,
       resume,
       redactor: accepted.redactor,
       steps: commandNames(task),
       limitBytes: task.limits.logBytes,
-      ceilingBytes: options.logCeilingBytes,
+      ceilingBytes: logCeilingBytes,
       onTruncated: bytes => state.logTruncated({ limitBytes: bytes }),
       onCeiling: () => onCeiling(),
+    }).catch(async error => {
+      if (!resume) await rm(folder, { recursive: true, force: true })
+      throw error
     })
-    prepared.isFollowed = true
     const capture = new Capture(options, accepted, plan, state, folder, log)
     onCeiling = () => capture.#stopOver()
     return capture

@@ -56,7 +56,7 @@ export interface ExecutionOptions {
   readonly notStarted: (accepted: AcceptedTask) => Promise<void>
 }
 
-/** How long a container that waited has the processors for itself once its gate is open, in milliseconds. */
+/** How long nothing else is done for a container once its gate is open, in milliseconds. */
 const FIRST_BYTE_MS = 3
 
 /** Turns a plan into a running container. */
@@ -94,23 +94,18 @@ export class Execution {
    * @param signal aborts what is under way; a container that was made by then is removed before this throws
    * @throws TaskFailure `image.*`, `container.*`, `engine.unavailable`, or the signal's reason
    */
-  async start(
-    accepted: AcceptedTask,
-    plan: WorkspacePlan,
-    state: AttemptState,
-    signal: AbortSignal,
-    reserved: Reservation | null,
-  ): Promise<RunningContainer> {
+  async start(starting: Starting, reserved: Reservation | null): Promise<RunningContainer> {
+    const { accepted, state, signal } = starting
     state.enter('image')
     const image = await (reserved?.image ?? this.#readyImage(accepted, state, signal))
     const parked = reserved?.parked ?? null
     state.enter('create')
     const { parking } = this.#options
-    const own = () => this.#startOwn(image, accepted, plan, state, signal)
+    const own = () => this.#startOwn(image, starting)
     if (parking === null) return await own()
     const shape = shapeOf(accepted, image.reference)
     const isFit = (await reserved?.fit) ?? true
-    const opened = await this.#openParked(parked, isFit, image, accepted, plan, state, signal)
+    const opened = parked && (await this.#openParked(parked, isFit, image, starting))
     if (opened === null) return await parking.first(shape, image.info, own)
     parking.use(shape, image.info, opened.exit)
     return opened
@@ -128,15 +123,11 @@ export class Execution {
 
   /** @returns null when it can't be used any more: then its container is gone, and its slot is as it was */
   async #openParked(
-    parked: ParkedContainer | null,
+    parked: ParkedContainer,
     isFit: boolean,
     image: ReadyImage,
-    accepted: AcceptedTask,
-    plan: WorkspacePlan,
-    state: AttemptState,
-    signal: AbortSignal,
+    { accepted, plan, state, signal }: Starting,
   ): Promise<RunningContainer | null> {
-    if (parked === null) return null
     // Somebody may have given the name to another image since.
     if (!isFit || parked.imageId !== image.info.id) return await this.#giveUp(parked, plan)
     const { engine, groups, owner, networks } = this.#options
@@ -184,16 +175,11 @@ export class Execution {
   }
 
   /** A container of the task's own, made now. */
-  async #startOwn(
-    image: ReadyImage,
-    accepted: AcceptedTask,
-    plan: WorkspacePlan,
-    state: AttemptState,
-    signal: AbortSignal,
-  ): Promise<RunningContainer> {
+  async #startOwn(image: ReadyImage, starting: Starting): Promise<RunningContainer> {
+    const { accepted, state } = starting
     const network = await this.#options.networks.acquire(accepted.task, place => state.egressDenied(place))
     try {
-      return await this.#startIn(network, image, accepted, plan, state, signal)
+      return await this.#startIn(network, image, starting)
     } catch (error) {
       await network.release()
       throw error
@@ -203,10 +189,7 @@ export class Execution {
   async #startIn(
     network: TaskNetwork,
     image: ReadyImage,
-    accepted: AcceptedTask,
-    plan: WorkspacePlan,
-    state: AttemptState,
-    signal: AbortSignal,
+    { accepted, plan, state, signal }: Starting,
   ): Promise<RunningContainer> {
     const { engine, owner, info } = this.#options
     const border = plan.delivery.shared ? null : newBorder()
@@ -474,6 +457,14 @@ export class Execution {
       },
     }
   }
+}
+
+/** An attempt whose workspace is there, and what aborts it. */
+export interface Starting {
+  readonly accepted: AcceptedTask
+  readonly plan: WorkspacePlan
+  readonly state: AttemptState
+  readonly signal: AbortSignal
 }
 
 /** A container that waits for the task, and the image that is to be its own, looked for meanwhile. */

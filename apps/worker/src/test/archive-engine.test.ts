@@ -286,7 +286,7 @@ describe('a task whose engine shares no files', () => {
     const { taskId } = accepted.task
     const state = new AttemptState({ taskId, attempt: 1, queuedMs: 0, emit: () => undefined })
     state.enter('workspace')
-    return await execution.start(accepted, plan, state, QUIET.signal, null)
+    return await execution.start({ accepted, plan, state, signal: QUIET.signal }, null)
   }
 
   test.each(['user', 'root'] as const)('finds what any other finds, profile %s', async profile => {

@@ -61,6 +61,8 @@ export class Snapshots {
   readonly #dataDir: string
   readonly #worker: Owner
   readonly #builds = new SharedWork<void>()
+  /** Of snapshots that were found whole, by their path: nobody changes one, and its pin tells whether it is still there. */
+  readonly #known = new Map<string, SnapshotMeta>()
   /** How often a workspace was made from what was there, and how often not. */
   readonly counts = { hits: 0, misses: 0 }
 
@@ -106,13 +108,29 @@ export class Snapshots {
   }
 
   #find(key: SnapshotKey, path: string, slot: string): Snapshot | null {
-    const meta = readWhole(path)
+    const meta = this.#known.get(path) ?? readWhole(path)
     if (meta === null) return null
     const entry = this.#cache.entry(path)
     const unpin = entry.pin(holderOf(slot))
-    if (unpin === null) return null
-    void entry.touch()
-    return { key, repo: join(path, 'repo'), notFetched: meta.notFetched, unpin }
+    if (unpin === null) {
+      this.#known.delete(path)
+      return null
+    }
+    this.#know(path, meta)
+    return {
+      key,
+      repo: join(path, 'repo'),
+      notFetched: meta.notFetched,
+      unpin: async () => {
+        await entry.touch()
+        await unpin()
+      },
+    }
+  }
+
+  #know(path: string, meta: SnapshotMeta): void {
+    if (this.#known.size >= MAX_KNOWN) this.#known.clear()
+    this.#known.set(path, meta)
   }
 
   #path(key: SnapshotKey): string {
@@ -182,6 +200,7 @@ export class Snapshots {
 }
 
 const MAX_BUILDS = 3
+const MAX_KNOWN = 1000
 
 /** Names a repository of the cache: one per address, and one per tenant where it takes credentials to read it. */
 export function repositoryId(url: string | null, tenant: string | null): string {

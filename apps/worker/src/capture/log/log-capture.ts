@@ -27,8 +27,6 @@ export interface LogCaptureOptions {
   readonly ceilingBytes: number
   /** Whether another worker began with this log, in the same file and the same Redis stream. */
   readonly resume?: boolean
-  /** As `openStore` gave it before, from the same file, stream and `resume`. */
-  readonly store?: LogStore
   readonly onTruncated: (bytes: number) => void
   readonly onCeiling: () => void
 }
@@ -81,7 +79,8 @@ export class LogCapture {
   static async open(options: LogCaptureOptions): Promise<LogCapture> {
     const files = await LogFiles.open(options.folder)
     try {
-      const store = options.store ?? (await LogCapture.openStore(options))
+      const { file, stream, resume } = options
+      const store = await (resume ? LogStore.resume(file, stream.seq) : LogStore.create(file, stream.seq))
       const capture = new LogCapture(options, files, store)
       await capture.#begin()
       return capture
@@ -89,15 +88,6 @@ export class LogCapture {
       await files.close()
       throw error
     }
-  }
-
-  /** Where the whole log goes; it can be there before the container is. @throws Error when there is no log to resume */
-  static async openStore({
-    file,
-    stream,
-    resume = false,
-  }: Pick<LogCaptureOptions, 'file' | 'stream' | 'resume'>): Promise<LogStore> {
-    return resume ? await LogStore.resume(file, stream.seq) : await LogStore.create(file, stream.seq)
   }
 
   private constructor(options: LogCaptureOptions, files: LogFiles, store: LogStore) {
