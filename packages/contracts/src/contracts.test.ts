@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { readFileSync } from 'node:fs'
 import { describe, expect, it } from '@jest/globals'
 import * as fc from 'fast-check'
@@ -228,7 +229,26 @@ describe('a task', () => {
   })
 })
 
+/** The text that is hashed, made by JavaScript itself. */
+function sorted(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(sorted)
+  if (typeof value !== 'object' || value === null) return value
+  const entries = Object.entries(value).filter(([, one]) => one !== undefined)
+  const byName = entries.toSorted(([a], [b]) => (a < b ? -1 : 1))
+  return Object.fromEntries(byName.map(([key, one]) => [key, sorted(one)]))
+}
+
 describe('hashTask', () => {
+  it('is of the same text as ever', () => {
+    fc.assert(
+      fc.property(fc.jsonValue(), fc.dictionary(fc.oneof(fc.nat(), fc.string()).map(String), fc.nat()), (a, b) => {
+        const value = { a, b, c: undefined }
+        const text = JSON.stringify(sorted(value))
+        expect(hashTask(value)).toBe(createHash('sha256').update(text).digest('hex'))
+      }),
+    )
+  })
+
   it('does not depend on the order of keys, and does on everything else', () => {
     expect(hashTask({ a: 1, b: { c: 2, d: [1, 2] } })).toBe(hashTask({ b: { d: [1, 2], c: 2 }, a: 1 }))
     expect(hashTask({ a: [1, 2] })).not.toBe(hashTask({ a: [2, 1] }))
