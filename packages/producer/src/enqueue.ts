@@ -98,13 +98,22 @@ export class Enqueuer {
   }
 
   async #refuseConflicts(redis: RuntimeRedis, tasks: readonly PreparedTask[]): Promise<void> {
-    const taken: string[] = []
-    for (const chunk of chunksOf(tasks)) {
+    const find = async (chunk: readonly PreparedTask[]) => {
       const records = chunk.map(({ task }) => this.#names.record(task.taskId))
       const hashes = chunk.map(({ hash }) => hash)
       const places = await redis.agirunnerFindConflicts(records.length, ...records, ...hashes)
-      taken.push(...places.flatMap(place => chunk[place - 1]?.task.taskId ?? []))
+      return places.flatMap(place => chunk[place - 1]?.task.taskId ?? [])
     }
+    const taken: string[] = []
+    let before: Promise<string[]> = Promise.resolve([])
+    for (const chunk of chunksOf(tasks)) {
+      const finding = find(chunk)
+      // When the one before fails first, nobody waits for this one any more.
+      finding.catch(() => undefined)
+      taken.push(...(await before))
+      before = finding
+    }
+    taken.push(...(await before))
     if (taken.length > 0) throw new TaskConflictError(taken)
   }
 
