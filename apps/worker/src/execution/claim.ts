@@ -1,4 +1,4 @@
-import { readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { closeSync, constants, openSync, readFileSync, renameSync, writeFileSync, writeSync } from 'node:fs'
 import { rm } from 'node:fs/promises'
 import { join } from 'node:path'
 import type { SavedState } from '../attempt-state.js'
@@ -31,20 +31,48 @@ export interface Claim {
   readonly state: SavedState
 }
 
+/** The claim, and then a line for each state that the attempt has come to since. */
 const FILE = 'claim.json'
 
 /** Without leaving the thread: it is on every task's way, and takes some ten microseconds. */
 export function writeClaim(slotRoot: string, claim: Claim): void {
   const path = join(slotRoot, FILE)
-  writeFileSync(`${path}.new`, JSON.stringify(claim), { mode: 0o600 })
+  writeFileSync(`${path}.new`, line(claim), { mode: 0o600 })
   renameSync(`${path}.new`, path)
+}
+
+/**
+ * Notes where the attempt is by now; nothing where its claim was dropped. It is added and replaces nothing: a file that takes
+ * another's name has ext4 write it to the disk first, which took a millisecond.
+ */
+export function noteState(slotRoot: string, state: SavedState): void {
+  let file: number
+  try {
+    file = openSync(join(slotRoot, FILE), constants.O_WRONLY | constants.O_APPEND)
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return
+    throw error
+  }
+  try {
+    writeSync(file, line(state))
+  } finally {
+    closeSync(file)
+  }
+}
+
+function line(value: Claim | SavedState): string {
+  return `${JSON.stringify(value)}\n`
 }
 
 /** @returns null where there is none, or none that this version understands */
 export function readClaim(slotRoot: string): Claim | null {
   try {
-    const claim = JSON.parse(readFileSync(join(slotRoot, FILE), 'utf8')) as Claim
-    return claim.version === 1 ? claim : null
+    // Behind the last newline is nothing, or what a worker was writing as it died.
+    const [first = '', ...states] = readFileSync(join(slotRoot, FILE), 'utf8').split('\n').slice(0, -1)
+    const claim = JSON.parse(first) as Claim
+    const last = states.at(-1)
+    if (claim.version !== 1) return null
+    return last === undefined ? claim : { ...claim, state: JSON.parse(last) as SavedState }
   } catch {
     return null
   }

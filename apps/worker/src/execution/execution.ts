@@ -16,7 +16,7 @@ import { writeOwned } from '../workspace/slots.js'
 import { Accounting } from './accounting.js'
 import { AttachedLog } from './attached-log.js'
 import type { Adopted } from './bootstrap-watch.js'
-import { type Claim, writeClaim } from './claim.js'
+import { type Claim, noteState, writeClaim } from './claim.js'
 import { containerName, containerSpec, limitsOf, secretVariables, taskEnvironment } from './container-spec.js'
 import { DiskWatch } from './disk-watch.js'
 import { renderGate, renderSecrets, SCRIPT_FILE, SECRETS_FILE, TASK_FILE } from './gate.js'
@@ -136,14 +136,13 @@ export class Execution {
     const accounting = Accounting.adopt(engine, groups, accepted.task, { slot, worker: owner.worker })
     const name = containerName(accepted)
     const made = { id: parked.id, name, image: image.reference, digest: image.digest }
-    const claim = () => this.#claim(accepted, plan, network, made, state, true)
     this.#enlist(accepted, made, accounting)
     try {
       state.enter('start')
       const counted = this.#options.beforeRun(accepted)
       counted.catch(() => undefined)
       this.#writeGate(accepted, plan, network, null, TASK_FILE)
-      claim()
+      this.#claim(accepted, plan, network, made, state, true)
       await counted
       signal.throwIfAborted()
     } catch (error) {
@@ -161,10 +160,10 @@ export class Execution {
     // The kernel lets the shell that was woken run on this processor, in this thread's place: nothing to do but to hear of
     // its first byte, for as long as that takes.
     await sleep(FIRST_BYTE_MS)
-    claim()
+    noteState(plan.slot.root, state.save())
     // Nobody waits for the name but who looks at the engine; a result is not written before.
     const renamed = engine.rename(parked.id, name).catch(() => undefined)
-    const started = { accepted, plan, log: null, network, accounting, made, state, claim }
+    const started = { accepted, plan, log: null, network, accounting, made, state }
     return this.#supervise({ ...started, adopted: null, parked: true, renamed })
   }
 
@@ -217,13 +216,12 @@ export class Execution {
       throw error
     })
     const made = { id, name: spec.name, image: image.reference, digest: image.digest }
-    const claim = () => this.#claim(accepted, plan, network, made, state, false)
     this.#enlist(accepted, made, accounting)
     let log: AttachedLog | null = null
     try {
       signal.throwIfAborted()
       state.enter('start')
-      claim()
+      this.#claim(accepted, plan, network, made, state, false)
       if (border !== null) log = await AttachedLog.open({ engine, id, folder: plan.slot.log, border })
       await this.#options.beforeRun(accepted)
       signal.throwIfAborted()
@@ -236,8 +234,8 @@ export class Execution {
       throw error
     }
     state.enter(firstPhaseOf(accepted))
-    claim()
-    const started = { accepted, plan, log, network, accounting, made, state, claim }
+    noteState(plan.slot.root, state.save())
+    const started = { accepted, plan, log, network, accounting, made, state }
     return this.#supervise({ ...started, adopted: null, parked: false })
   }
 
@@ -273,7 +271,6 @@ export class Execution {
     this.#options.roster.started(made.id, Date.parse(claim.startedAt))
     // The worker died between the start and the mark of it.
     if (!state.ran) state.enter(firstPhaseOf(accepted), await this.#beganAt(claim))
-    const again = () => writeClaim(plan.slot.root, { ...claim, state: state.save() })
     const adopted = { since: state.save().since, running }
     return this.#supervise({
       accepted,
@@ -283,7 +280,6 @@ export class Execution {
       accounting,
       made,
       state,
-      claim: again,
       adopted,
       parked: claim.parked,
     })
@@ -387,7 +383,7 @@ export class Execution {
   }
 
   #supervise(started: Started): RunningContainer {
-    const { accepted, plan, log, network, accounting, made, state, claim, adopted, parked } = started
+    const { accepted, plan, log, network, accounting, made, state, adopted, parked } = started
     const { engine, bootstrapMs } = this.#options
     const { timeout, grace } = accepted.task.limits
     const { environment } = accepted.task
@@ -402,7 +398,7 @@ export class Execution {
       adopted,
       onTask: () => {
         state.reach('run')
-        claim()
+        noteState(plan.slot.root, state.save())
       },
       settle: async () => {
         await log?.finish()
@@ -484,8 +480,6 @@ interface Started {
   readonly accounting: Accounting
   readonly made: Claim['container']
   readonly state: AttemptState
-  /** Notes again where the attempt is. */
-  readonly claim: () => void
   readonly adopted: Adopted | null
   readonly parked: boolean
   /** Settles when the container has its task's name; not there where it had it from the start. */

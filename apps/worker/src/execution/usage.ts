@@ -10,6 +10,8 @@ import { NetworkCounters, type NetworkTotals } from './network-counters.js'
 
 /** How often a group is read, in milliseconds: it takes 0.14 of one. */
 const GROUP_MS = 250
+/** When it is looked at first, in milliseconds: the first output of a task does not wait for that. */
+const FIRST_LOOK_MS = 20
 /** How often the network's counters are: they go with the container, and what it carries after the last look is not seen. */
 const NETWORK_MS = 100
 /**
@@ -77,11 +79,11 @@ export class Meter {
     this.#group = pid === 'elsewhere' ? null : options.group
     this.#network = typeof pid === 'number' && options.networked ? NetworkCounters.open(pid) : null
     this.#timers = [
+      setTimeout(() => this.#tick(), FIRST_LOOK_MS),
       setInterval(() => this.#tick(), this.#group ? GROUP_MS : ENGINE_MS),
       ...(this.#group?.countsOomKills === false ? [setInterval(() => this.#watchOom(), OOM_MS)] : []),
       ...(this.#network ? [setInterval(() => this.#readNetwork(), NETWORK_MS)] : []),
     ]
-    this.#tick()
   }
 
   get figures(): Figures {
@@ -111,9 +113,10 @@ export class Meter {
   async finish(): Promise<void> {
     if (this.#ended) return
     this.#ended = true
-    for (const timer of this.#timers) clearInterval(timer)
+    for (const timer of this.#timers) clearTimeout(timer)
     await this.#looking
     if (this.#group) this.#readGroup(this.#group)
+    this.#group?.rest()
     this.#network?.close()
   }
 

@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path'
 import { afterEach, beforeEach, describe, expect, it } from '@jest/globals'
 import { hostId, newWorkerId } from '../../support/identity.js'
 import { mergeFigures, NO_FIGURES, readFigures } from './figures.js'
-import { type Hierarchy, readHierarchy } from './hierarchy.js'
+import { type Hierarchy, readHierarchy, readValue } from './hierarchy.js'
 import { isOomKill } from './kernel-log.js'
 import { taskGroups } from './task-groups.js'
 
@@ -96,7 +96,7 @@ describe('the figures of version 1', () => {
 
   it('are read while the container lives', () => {
     fixture({ ...KEPT, ...LIVE })
-    expect(readFigures(v1(), { kept: '/g', live: '/g/c', pidsLimit: 20 })).toEqual({
+    expect(readFigures(v1(), { kept: '/g', live: '/g/c', pidsLimit: 20 }, readValue)).toEqual({
       cpuNs: 1.5e9,
       memoryPeakBytes: 4096,
       pidsPeak: 13,
@@ -108,14 +108,14 @@ describe('the figures of version 1', () => {
 
   it('outlive it, but for the count of OOM kills', () => {
     fixture(KEPT)
-    const now = readFigures(v1(), { kept: '/g', live: '/g/c', pidsLimit: 12 })
+    const now = readFigures(v1(), { kept: '/g', live: '/g/c', pidsLimit: 12 }, readValue)
     expect(now).toMatchObject({ cpuNs: 1.5e9, oomKills: null, pidsPeak: 12, pidsExceeded: true })
     expect(mergeFigures({ ...NO_FIGURES, oomKills: 2 }, now)).toMatchObject({ cpuNs: 1.5e9, oomKills: 2 })
   })
 
   it('are null where an older kernel tells less', () => {
     fixture({ ...LIVE, 'pids/g/c/pids.current': '5', 'pids/g/c/pids.events': 'max 3' })
-    expect(readFigures(v1(), { kept: '/g', live: '/g/c', pidsLimit: 12 })).toMatchObject({
+    expect(readFigures(v1(), { kept: '/g', live: '/g/c', pidsLimit: 12 }, readValue)).toMatchObject({
       cpuNs: null,
       memoryPeakBytes: null,
       pidsPeak: 5,
@@ -134,7 +134,7 @@ describe('the figures of version 2', () => {
       'g/pids.events': 'max 0',
       'g/io.stat': '8:0 rbytes=1 wbytes=2 rios=3 wios=4 dbytes=0 dios=9\n8:16 rios=1 wios=1',
     })
-    expect(readFigures(v2(), { kept: '/g', live: null, pidsLimit: null })).toEqual({
+    expect(readFigures(v2(), { kept: '/g', live: null, pidsLimit: null }, readValue)).toEqual({
       cpuNs: 2_500_000,
       memoryPeakBytes: 8192,
       pidsPeak: 9,
@@ -146,7 +146,7 @@ describe('the figures of version 2', () => {
 
   it('take what is used now where the kernel has no peak', () => {
     fixture({ 'g/memory.current': '77', 'g/pids.current': '3', 'g/pids.events': 'max 4' })
-    expect(readFigures(v2(), { kept: '/g', live: null, pidsLimit: 3 })).toMatchObject({
+    expect(readFigures(v2(), { kept: '/g', live: null, pidsLimit: 3 }, readValue)).toMatchObject({
       memoryPeakBytes: 77,
       pidsPeak: 3,
       pidsExceeded: true,

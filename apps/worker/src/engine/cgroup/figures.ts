@@ -1,5 +1,8 @@
 import { type Hierarchy, readValue } from './hierarchy.js'
 
+/** Reads a file of a group: `readValue`, or one that keeps it open. */
+export type ReadValue = typeof readValue
+
 /** What a container has used so far. Null where the kernel, or the engine, does not tell. */
 export interface Figures {
   readonly cpuNs: number | null
@@ -30,15 +33,15 @@ export interface GroupPlace {
 }
 
 /** Reads a group's figures; what is gone or unknown to this kernel is null. */
-export function readFigures({ version, roots }: Hierarchy, place: GroupPlace): Figures {
-  return version === 1 ? readV1(roots, place) : readV2(roots.memory, place)
+export function readFigures({ version, roots }: Hierarchy, place: GroupPlace, from: ReadValue): Figures {
+  return version === 1 ? readV1(roots, place, from) : readV2(roots.memory, place, from)
 }
 
 /** Counters of events are not passed upward in version 1: they can only be read while the container is there. */
-function readV1(roots: Hierarchy['roots'], { kept, live, pidsLimit }: GroupPlace): Figures {
-  const read = (controller: keyof typeof roots, file: string) => readValue(roots[controller] + kept, file)
+function readV1(roots: Hierarchy['roots'], { kept, live, pidsLimit }: GroupPlace, from: ReadValue): Figures {
+  const read = (controller: keyof typeof roots, file: string) => from(roots[controller] + kept, file)
   const readLive = (controller: keyof typeof roots, file: string) =>
-    live === null ? null : readValue(roots[controller] + live, file)
+    live === null ? null : from(roots[controller] + live, file)
   const peak = toNumber(read('pids', 'pids.peak'))
   return {
     cpuNs: toNumber(read('cpu', 'cpuacct.usage')),
@@ -54,11 +57,12 @@ function readV1(roots: Hierarchy['roots'], { kept, live, pidsLimit }: GroupPlace
 export function readLiveFigures(
   { version, roots: { memory } }: Hierarchy,
   { kept, live }: Pick<GroupPlace, 'kept' | 'live'>,
+  from: ReadValue,
 ): LiveFigures {
   if (version === 2) return { oomKills: null, memoryBytes: null }
   return {
-    oomKills: live === null ? null : wordAfter(readValue(memory + live, 'memory.oom_control'), 'oom_kill'),
-    memoryBytes: toNumber(readValue(memory + kept, 'memory.usage_in_bytes')),
+    oomKills: live === null ? null : wordAfter(from(memory + live, 'memory.oom_control'), 'oom_kill'),
+    memoryBytes: toNumber(from(memory + kept, 'memory.usage_in_bytes')),
   }
 }
 
@@ -75,8 +79,8 @@ export function readCurrentFigures({ version, roots }: Hierarchy, kept: string):
   return { cpuNs: cpuUs === null ? null : cpuUs * 1000, memoryBytes, pids }
 }
 
-function readV2(root: string, { kept, pidsLimit }: GroupPlace): Figures {
-  const read = (file: string) => readValue(root + kept, file)
+function readV2(root: string, { kept, pidsLimit }: GroupPlace, from: ReadValue): Figures {
+  const read = (file: string) => from(root + kept, file)
   const peak = toNumber(read('pids.peak'))
   const cpuUs = wordAfter(read('cpu.stat'), 'usage_usec')
   return {

@@ -7,11 +7,12 @@ import {
   type CurrentFigures,
   type Figures,
   type LiveFigures,
+  type ReadValue,
   readCurrentFigures,
   readFigures,
   readLiveFigures,
 } from './figures.js'
-import { childOf, type Hierarchy, readdirOr, readValue } from './hierarchy.js'
+import { childOf, type Hierarchy, OpenValues, readdirOr, readValue } from './hierarchy.js'
 import { loggedOomKills } from './kernel-log.js'
 
 /** The group of all groups that workers make. It stays, as the engine's own does. */
@@ -41,6 +42,8 @@ export interface TaskGroup {
   readCurrent(): CurrentFigures
   /** The OOM kills in it that the kernel has logged; it does not log every one. */
   loggedOomKills(): number
+  /** Closes what `read` and `readLive` keep open. Repeatable; a read after it opens it again. */
+  rest(): void
   /** Repeatable. @throws Error when the container is still in it */
   remove(): Promise<void>
 }
@@ -108,6 +111,8 @@ function taskGroup(hierarchy: Hierarchy, naming: Naming, name: string, pids: num
   const { parent, folder } = naming.place(name)
   const pidsLimit = naming.limited ? pids : null
   let live: string | null = null
+  const values = new OpenValues()
+  const from: ReadValue = (group, file) => values.read(group, file)
   return {
     parent,
     // One more than the limit of the group above: the attempt to pass that one then shows in the peak between the two.
@@ -120,17 +125,21 @@ function taskGroup(hierarchy: Hierarchy, naming: Naming, name: string, pids: num
       live = found.slice(root.length)
       return firstPid(found)
     },
-    read: () => readFigures(hierarchy, { kept: folder, live, pidsLimit }),
+    read: () => readFigures(hierarchy, { kept: folder, live, pidsLimit }, from),
     readCurrent: () => readCurrentFigures(hierarchy, folder),
-    readLive: () => readLiveFigures(hierarchy, { kept: folder, live }),
+    readLive: () => readLiveFigures(hierarchy, { kept: folder, live }, from),
     loggedOomKills: () => loggedOomKills(folder),
-    remove: () => naming.remove(name),
+    rest: () => values.close(),
+    remove: async () => {
+      values.close()
+      await naming.remove(name)
+    },
   }
 }
 
 /** A container that has ended left the time that it took. */
 function hasRun(hierarchy: Hierarchy, folder: string): boolean {
-  const { cpuNs } = readFigures(hierarchy, { kept: folder, live: null, pidsLimit: null })
+  const { cpuNs } = readFigures(hierarchy, { kept: folder, live: null, pidsLimit: null }, readValue)
   return (cpuNs ?? 0) > 0
 }
 
