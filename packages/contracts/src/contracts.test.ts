@@ -241,11 +241,15 @@ function sorted(value: unknown): unknown {
 describe('hashTask', () => {
   it('is of the same text as ever', () => {
     fc.assert(
-      fc.property(fc.jsonValue(), fc.dictionary(fc.oneof(fc.nat(), fc.string()).map(String), fc.nat()), (a, b) => {
-        const value = { a, b, c: undefined }
-        const text = JSON.stringify(sorted(value))
-        expect(hashTask(value)).toBe(createHash('sha256').update(text).digest('hex'))
-      }),
+      fc.property(
+        fc.jsonValue(),
+        fc.dictionary(fc.oneof(fc.nat(), fc.string()).map(String), fc.nat()),
+        (a, b) => {
+          const value = { a, b, c: undefined }
+          const text = JSON.stringify(sorted(value))
+          expect(hashTask(value)).toBe(createHash('sha256').update(text).digest('hex'))
+        },
+      ),
     )
   })
 

@@ -31,17 +31,14 @@ return verdicts
 `
 
 /**
- * Finds the taskIds that are taken by a task with other content.
- * KEYS the records · ARGV the hashes
- * @returns the places of these tasks, from 1
+ * Finds the taskIds that are taken.
+ * KEYS the records
+ * @returns for each the hash of its task, empty where there is none
  */
-export const FIND_CONFLICTS = `
-local taken = {}
-for i = 1, #KEYS do
-  local known = redis.call('HGET', KEYS[i], 'hash')
-  if known and known ~= ARGV[i] then table.insert(taken, i) end
-end
-return taken
+export const FIND_HASHES = `
+local found = {}
+for i = 1, #KEYS do found[i] = redis.call('HGET', KEYS[i], 'hash') or '' end
+return found
 `
 
 /**

@@ -14,7 +14,7 @@ const NO_ANSWER = 'it does not answer'
 /** The scripts of contracts as commands. */
 interface ScriptCommands {
   agirunnerEnqueue(keys: number, ...keysAndArguments: string[]): Promise<('created' | 'same' | 'conflict')[]>
-  agirunnerFindConflicts(keys: number, ...keysAndArguments: string[]): Promise<number[]>
+  agirunnerFindHashes(keys: number, ...records: string[]): Promise<string[]>
   agirunnerCancel(...keysAndArguments: string[]): Promise<string>
 }
 export type RuntimeRedis = Redis & ScriptCommands
@@ -46,7 +46,7 @@ export class Connection {
       retryStrategy: (attempt: number) => Math.min(50 * 2 ** Math.min(attempt, 10), 1000),
       scripts: {
         agirunnerEnqueue: { lua: scripts.ENQUEUE },
-        agirunnerFindConflicts: { lua: scripts.FIND_CONFLICTS },
+        agirunnerFindHashes: { lua: scripts.FIND_HASHES },
         agirunnerCancel: { numberOfKeys: 4, lua: scripts.CANCEL },
       },
     } satisfies RedisOptions

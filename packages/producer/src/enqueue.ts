@@ -100,9 +100,8 @@ export class Enqueuer {
   async #refuseConflicts(redis: RuntimeRedis, tasks: readonly PreparedTask[]): Promise<void> {
     const find = async (chunk: readonly PreparedTask[]) => {
       const records = chunk.map(({ task }) => this.#names.record(task.taskId))
-      const hashes = chunk.map(({ hash }) => hash)
-      const places = await redis.agirunnerFindConflicts(records.length, ...records, ...hashes)
-      return places.flatMap(place => chunk[place - 1]?.task.taskId ?? [])
+      const known = await redis.agirunnerFindHashes(records.length, ...records)
+      return chunk.flatMap((one, at) => (known[at] && known[at] !== one.hash ? one.task.taskId : []))
     }
     const taken: string[] = []
     let before: Promise<string[]> = Promise.resolve([])

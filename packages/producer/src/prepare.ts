@@ -13,17 +13,29 @@ import { TaskConflictError } from './errors.js'
 export type SendableTask = TaskInput | Readonly<Record<string, unknown>> | string
 
 /** A task that was checked and can be sent. */
-export interface PreparedTask {
+export class PreparedTask {
   /** With every default in place; only for what the producer itself needs to know. */
   readonly task: Task
   /** The task as it was sent, as JSON values. */
   readonly sent: unknown
   readonly json: string
-  readonly hash: string
+  #hash: string | null = null
+
+  constructor(task: Task, sent: unknown, json: string) {
+    this.task = task
+    this.sent = sent
+    this.json = json
+  }
+
+  /** Taken when it is first asked for: of many tasks that is while Redis is busy with those before. */
+  get hash(): string {
+    this.#hash ??= hashTask(this.sent)
+    return this.#hash
+  }
 }
 
 /**
- * Checks a task and takes its fingerprint. An object is taken for the JSON that it becomes, so a key that is
+ * Checks a task. An object is taken for the JSON that it becomes, so a key that is
  * `undefined` or a Date is hashed, stored and run alike.
  *
  * @throws SpecError with every problem
@@ -32,7 +44,7 @@ export function prepareTask(input: SendableTask): PreparedTask {
   const { sent, json } = toJson(input)
   const task = parseTask(sent)
   checkOutputSchema(task)
-  return { task, sent, json, hash: hashTask(sent) }
+  return new PreparedTask(task, sent, json)
 }
 
 /** A worker could say so only after the task has run. */
@@ -69,11 +81,13 @@ export function prepareTasks(inputs: readonly SendableTask[]): PreparedTask[] {
 }
 
 function refuseTwins(prepared: readonly PreparedTask[]): void {
-  const hashes = new Map<string, string>()
+  const first = new Map<string, PreparedTask>()
   const taken = new Set<string>()
-  for (const { task, hash } of prepared) {
-    if ((hashes.get(task.taskId) ?? hash) !== hash) taken.add(task.taskId)
-    hashes.set(task.taskId, hash)
+  for (const one of prepared) {
+    const { taskId } = one.task
+    const other = first.get(taskId)
+    if (other === undefined) first.set(taskId, one)
+    else if (other.hash !== one.hash) taken.add(taskId)
   }
   if (taken.size > 0)
     throw new TaskConflictError([...taken], 'the tasks hold it twice with different content')
