@@ -379,7 +379,7 @@ function describe(issue: z.core.$ZodIssue): string[] {
   const at = issue.path.map(String).join('.')
   if (issue.code === 'unrecognized_keys') {
     return issue.keys.map(key => {
-      const near = nearest(key, KNOWN_KEYS)
+      const near = nearest(key, knownKeys())
       return `${at ? `${at}.` : ''}${key}: unknown key${near ? `; did you mean "${near}"?` : ''}`
     })
   }
@@ -433,10 +433,13 @@ export function bootstrapStepName(index: number): string {
   return `bootstrap ${index + 1}`
 }
 
+let keys: readonly string[] | null = null
+
 /** Every key that a task can hold, for the hint on a mistyped one. */
-const KNOWN_KEYS: readonly string[] = collectKeys(
-  z.toJSONSchema(TaskSchema, { io: 'input', unrepresentable: 'any' }),
-)
+function knownKeys(): readonly string[] {
+  keys ??= collectKeys(z.toJSONSchema(TaskSchema, { io: 'input', unrepresentable: 'any' }))
+  return keys
+}
 
 function collectKeys(schema: unknown, into = new Set<string>()): string[] {
   if (Array.isArray(schema)) for (const part of schema) collectKeys(part, into)

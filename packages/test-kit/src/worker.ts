@@ -1,6 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { fileURLToPath } from 'node:url'
+import { WORKER_NODE_ARGUMENTS } from '@agirunner/contracts'
 
 export interface TestWorkerOptions {
   readonly redisUrl: string
@@ -54,7 +55,7 @@ export async function startWorker({
   within = 60_000,
 }: TestWorkerOptions): Promise<TestWorker> {
   const passedOn = Object.entries(process.env).filter(([name]) => PASSED_ON.test(name))
-  const [program, ...args] = [...by, process.execPath, WORKER]
+  const [program, ...args] = [...by, process.execPath, ...WORKER_NODE_ARGUMENTS, WORKER]
   const child = spawn(program, args, {
     env: {
       ...Object.fromEntries(passedOn),

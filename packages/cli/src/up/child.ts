@@ -15,6 +15,8 @@ export interface ChildOptions {
   readonly name: string
   /** The JavaScript file to run. */
   readonly program: string
+  /** What Node is given before it. */
+  readonly nodeArguments?: readonly string[]
   /** Read anew for every start. */
   readonly env: () => Env
   /** Where its output goes. */
@@ -68,10 +70,10 @@ export class Child {
   }
 
   #launch(signal: AbortSignal): Promise<void> {
-    const { program, env, logFile, name } = this.#options
+    const { program, nodeArguments = [], env, logFile, name } = this.#options
     const output = openLog(logFile)
     const started = performance.now()
-    const child = spawn(process.execPath, [program], {
+    const child = spawn(process.execPath, [...nodeArguments, program], {
       env: { ...env() },
       stdio: ['ignore', output, output, 'ipc'],
       detached: true,

@@ -1,5 +1,6 @@
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { WORKER_NODE_ARGUMENTS } from '@agirunner/contracts'
 import { setUp } from '@agirunner/setup'
 import { CliError, EXIT } from '../errors.js'
 import { maskUrl } from '../output.js'
@@ -118,6 +119,7 @@ export class Runtime {
     return new Child({
       name,
       program: fileURLToPath(new URL('./main.js', import.meta.resolve(module))),
+      nodeArguments: name === 'worker' ? WORKER_NODE_ARGUMENTS : [],
       env: () => this.#childEnv(),
       logFile: join(dataDir, 'log', `${name}.log`),
       say: text => this.#say(text),
