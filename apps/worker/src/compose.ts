@@ -121,7 +121,7 @@ async function compose(config: Config, log: Log, release: ReleaseStack): Promise
   release.defer('redis', async () => redis.disconnect())
   const roster = new ContainerRoster({
     worker,
-    distroOf: async imageId => (await distros?.of(imageId)) ?? null,
+    distroOf: imageId => distros?.of(imageId) ?? null,
     changed: () => live.changed(),
   })
   const key = names.containers(worker)

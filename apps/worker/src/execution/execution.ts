@@ -268,9 +268,10 @@ export class Execution {
     const limits = { cpus: null, memoryBytes: null, pids: null }
     this.#options.roster.made(made.id, { name, kind: 'task', image, imageId: image, limits })
     this.#enlist(accepted, made, accounting)
-    this.#options.roster.started(made.id, Date.parse(claim.startedAt))
+    const startedAt = await engine.startedAt(made.id).catch(() => null)
+    this.#options.roster.started(made.id, startedAt ?? Date.parse(claim.startedAt))
     // The worker died between the start and the mark of it.
-    if (!state.ran) state.enter(firstPhaseOf(accepted), await this.#beganAt(claim))
+    if (!state.ran) state.enter(firstPhaseOf(accepted), beganAt(claim, startedAt))
     const adopted = { since: state.save().since, running }
     return this.#supervise({
       accepted,
@@ -283,13 +284,6 @@ export class Execution {
       adopted,
       parked: claim.parked,
     })
-  }
-
-  /** When a container began with its task, in milliseconds of the monotonic clock: one that waited was started before that. */
-  async #beganAt({ container, state: { since } }: Claim): Promise<number> {
-    const startedAt = await this.#options.engine.startedAt(container.id).catch(() => null)
-    if (startedAt === null) return since
-    return Math.max(since, monotonicMs() - Math.max(0, Date.now() - startedAt))
   }
 
   #enlist(accepted: AcceptedTask, made: Claim['container'], accounting: Accounting): void {
@@ -501,6 +495,16 @@ async function goneBy(exit: Promise<unknown>, pid: number | null): Promise<void>
   const stop = new AbortController()
   await Promise.race([processEnd(pid, stop.signal), told])
   stop.abort()
+}
+
+/**
+ * When a container began with its task, in milliseconds of the monotonic clock: one that waited was started before that.
+ *
+ * @param startedAt when the engine started it, in Unix milliseconds; null where it does not say
+ */
+function beganAt({ state: { since } }: Claim, startedAt: number | null): number {
+  if (startedAt === null) return since
+  return Math.max(since, monotonicMs() - Math.max(0, Date.now() - startedAt))
 }
 
 /** What a container begins with. */

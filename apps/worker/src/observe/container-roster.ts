@@ -4,8 +4,8 @@ import type { ContainerFacts, ContainerLimits, CurrentUse, MadeContainer, Roster
 
 export interface ContainerRosterOptions {
   readonly worker: string
-  /** Of an image by its id, where that is known; never rejects. */
-  readonly distroOf: (imageId: string) => Promise<string | null>
+  /** Of an image by its id, where that is known. */
+  readonly distroOf: (imageId: string) => string | null
   /** Told when a container comes, goes or changes; must not throw. */
   readonly changed: () => void
 }
@@ -106,13 +106,7 @@ export class ContainerRoster implements Roster {
 
   /** All of them as they are now. Never rejects: what can't be told of one is null. */
   async look(): Promise<LiveContainer[]> {
-    const distros = new Map<string, Promise<string | null>>()
-    const distroOf = (imageId: string) => {
-      const known = distros.get(imageId) ?? this.#options.distroOf(imageId)
-      distros.set(imageId, known)
-      return known
-    }
-    return await Promise.all([...this.#entries].map(([id, entry]) => this.#tell(id, entry, distroOf)))
+    return await Promise.all([...this.#entries].map(([id, entry]) => this.#tell(id, entry)))
   }
 
   #change(id: string, change: (entry: Entry) => void): void {
@@ -122,18 +116,11 @@ export class ContainerRoster implements Roster {
     this.#options.changed()
   }
 
-  async #tell(
-    id: string,
-    entry: Entry,
-    distroOf: (imageId: string) => Promise<string | null>,
-  ): Promise<LiveContainer> {
+  async #tell(id: string, entry: Entry): Promise<LiveContainer> {
     const use = useOf(entry)
     const { made, facts, status, isKept, startedAt } = entry
     const { limits } = made
-    const [distro, lastOutput] = await Promise.all([
-      distroOf(made.imageId).catch(() => null),
-      entry.lastLine?.().catch(() => null) ?? null,
-    ])
+    const lastOutput = (await entry.lastLine?.().catch(() => null)) ?? null
     return {
       id,
       name: made.name,
@@ -145,7 +132,7 @@ export class ContainerRoster implements Roster {
       labels: facts?.labels ?? {},
       image: made.image,
       imageDigest: facts?.imageDigest ?? null,
-      distro,
+      distro: this.#options.distroOf(made.imageId),
       cpu: { used: coresOf(entry, use.cpuNs), limit: limits.cpus },
       memory: gauge(use.memoryBytes, limits.memoryBytes),
       pids: gauge(use.pids, limits.pids),

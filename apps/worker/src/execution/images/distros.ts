@@ -10,12 +10,13 @@ export interface DistrosOptions {
 }
 
 /**
- * Of which distribution images are, for whoever looks at containers. What nobody knows yet is found out by running a container
- * of the image, once for each, one after another: whoever asks waits for none of it.
+ * Of which distribution images are, for whoever looks at containers. It is found out once for each, by running a container of
+ * the image where no worker has done so yet, one after another: whoever asks waits for none of it, and hears at a later look.
  */
 export class Distros implements Releasable {
   readonly #options: DistrosOptions
-  readonly #tried = new Set<string>()
+  /** By the id of the image; null for what is not known yet, or never will be. */
+  readonly #known = new Map<string, string | null>()
   readonly #closing = new AbortController()
   #asking: Promise<void> = Promise.resolve()
 
@@ -23,14 +24,12 @@ export class Distros implements Releasable {
     this.#options = options
   }
 
-  /** Null where it is not known, or not yet. Never rejects. */
-  async of(imageId: string): Promise<string | null> {
-    const known = await this.#options.verification.knownDistro(imageId)
-    if (known === null && !this.#tried.has(imageId) && !this.#closing.signal.aborted) {
-      this.#tried.add(imageId)
-      this.#asking = this.#asking.then(() => this.#find(imageId))
-    }
-    return known
+  of(imageId: string): string | null {
+    const known = this.#known.get(imageId)
+    if (known !== undefined) return known
+    this.#known.set(imageId, null)
+    this.#asking = this.#asking.then(() => this.#find(imageId))
+    return null
   }
 
   async release(): Promise<void> {
@@ -39,10 +38,12 @@ export class Distros implements Releasable {
   }
 
   async #find(imageId: string): Promise<void> {
+    const { signal } = this.#closing
+    if (signal.aborted) return
     const { engine, verification, log } = this.#options
     try {
       const image = await engine.image(imageId)
-      if (image !== null) await verification.facts(image, this.#closing.signal)
+      if (image !== null) this.#known.set(imageId, (await verification.facts(image, signal)).distro)
     } catch (error) {
       log.debug('the distribution of an image was not found out', { imageId, reason: messageOf(error) })
     }

@@ -77,11 +77,6 @@ export class Verification {
     throw new TaskFailure('image.incompatible', `image "${reference}" can't run tasks: ${why}${other}`)
   }
 
-  /** The distribution in an image by its id, where that was found out before; null where it was not. */
-  async knownDistro(id: string): Promise<string | null> {
-    return (this.#known.get(id) ?? (await this.#read(id)))?.distro ?? null
-  }
-
   /** @throws TaskFailure as `require`, but for what the image lacks */
   async facts(image: ImageInfo, signal: AbortSignal): Promise<ImageFacts> {
     const known = this.#known.get(image.id) ?? (await this.#read(image.id))
