@@ -34,6 +34,11 @@ export class Accounting {
     return new Accounting(engine, task, group)
   }
 
+  /** Of a container that was there before the task, with its group. */
+  static of(engine: ContainerEngine, task: AcceptedTask['task'], group: TaskGroup | null): Accounting {
+    return new Accounting(engine, task, group)
+  }
+
   /** Of a container that another worker made, by its id. */
   static adopt(
     engine: ContainerEngine,

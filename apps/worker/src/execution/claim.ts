@@ -67,10 +67,10 @@ function line(value: Claim | SavedState): string {
 /** @returns null where there is none, or none that this version understands */
 export function readClaim(slotRoot: string): Claim | null {
   try {
-    // Behind the last newline is nothing, or what a worker was writing as it died.
-    const [first = '', ...states] = readFileSync(join(slotRoot, FILE), 'utf8').split('\n').slice(0, -1)
+    const [first = '', ...others] = readFileSync(join(slotRoot, FILE), 'utf8').split('\n')
     const claim = JSON.parse(first) as Claim
-    const last = states.at(-1)
+    // Behind the last newline is nothing, or what a worker was writing as it died.
+    const last = others.slice(0, -1).at(-1)
     if (claim.version !== 1) return null
     return last === undefined ? claim : { ...claim, state: JSON.parse(last) as SavedState }
   } catch {

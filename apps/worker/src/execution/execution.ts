@@ -130,10 +130,9 @@ export class Execution {
   ): Promise<RunningContainer | null> {
     // Somebody may have given the name to another image since.
     if (!isFit || parked.imageId !== image.info.id) return await this.#giveUp(parked, plan)
-    const { engine, groups, owner, networks } = this.#options
+    const { engine, networks } = this.#options
     const network = await networks.assign(parked.network, accepted.task, place => state.egressDenied(place))
-    const { id: slot } = plan.slot
-    const accounting = Accounting.adopt(engine, groups, accepted.task, { slot, worker: owner.worker })
+    const accounting = Accounting.of(engine, accepted.task, parked.group)
     const name = containerName(accepted)
     const made = { id: parked.id, name, image: image.reference, digest: image.digest }
     this.#enlist(accepted, made, accounting)

@@ -76,12 +76,13 @@ export class Meter {
     this.#options = options
     const pid = options.group?.attach(options.id) ?? null
     this.pid = typeof pid === 'number' ? pid : null
-    this.#group = pid === 'elsewhere' ? null : options.group
+    const group = pid === 'elsewhere' ? null : options.group
+    this.#group = group
     this.#network = typeof pid === 'number' && options.networked ? NetworkCounters.open(pid) : null
     this.#timers = [
       setTimeout(() => this.#tick(), FIRST_LOOK_MS),
       setInterval(() => this.#tick(), this.#group ? GROUP_MS : ENGINE_MS),
-      ...(this.#group?.countsOomKills === false ? [setInterval(() => this.#watchOom(), OOM_MS)] : []),
+      ...(group?.countsOomKills === false ? [setInterval(() => this.#watchOom(group), OOM_MS)] : []),
       ...(this.#network ? [setInterval(() => this.#readNetwork(), NETWORK_MS)] : []),
     ]
   }
@@ -146,20 +147,15 @@ export class Meter {
 
   #readGroup(group: TaskGroup): void {
     this.#figures = mergeFigures(this.#figures, group.read())
-    this.#readLive()
+    this.#muchMemory = (group.readMemory() ?? 0) > this.#options.memoryBytes * MUCH
     this.#readNetwork()
   }
 
-  #watchOom(): void {
+  #watchOom(group: TaskGroup): void {
     if (!this.#muchMemory && monotonicMs() - this.#since > YOUNG_MS) return
-    this.#readLive()
-  }
-
-  #readLive(): void {
-    if (this.#group === null) return
-    const { oomKills, memoryBytes } = this.#group.readLive()
-    this.#figures = mergeFigures(this.#figures, { ...NO_FIGURES, oomKills })
-    this.#muchMemory = (memoryBytes ?? 0) > this.#options.memoryBytes * MUCH
+    const oomKills = group.readOomKills()
+    if (oomKills !== null && oomKills > (this.#figures.oomKills ?? 0))
+      this.#figures = mergeFigures(this.#figures, { ...NO_FIGURES, oomKills })
   }
 
   #readNetwork(): void {

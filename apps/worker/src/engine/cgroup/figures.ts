@@ -16,8 +16,6 @@ export interface Figures {
   readonly pidsExceeded: boolean | null
 }
 
-export type LiveFigures = Pick<Figures, 'oomKills'> & { readonly memoryBytes: number | null }
-
 /** Of the processors since the start, of all else now. */
 export type CurrentFigures = Pick<Figures, 'cpuNs'> & {
   readonly memoryBytes: number | null
@@ -53,17 +51,22 @@ function readV1(roots: Hierarchy['roots'], { kept, live, pidsLimit }: GroupPlace
   }
 }
 
-/** What has to be read often, for it goes with the container. */
-export function readLiveFigures(
+/** The OOM kills that go with the container, whose group `live` is; null where they stay. */
+export function readOomKills(
   { version, roots: { memory } }: Hierarchy,
-  { kept, live }: Pick<GroupPlace, 'kept' | 'live'>,
+  live: string,
   from: ReadValue,
-): LiveFigures {
-  if (version === 2) return { oomKills: null, memoryBytes: null }
-  return {
-    oomKills: live === null ? null : wordAfter(from(memory + live, 'memory.oom_control'), 'oom_kill'),
-    memoryBytes: toNumber(from(memory + kept, 'memory.usage_in_bytes')),
-  }
+): number | null {
+  return version === 2 ? null : wordAfter(from(memory + live, 'memory.oom_control'), 'oom_kill')
+}
+
+/** Null where OOM kills stay. */
+export function readMemory(
+  { version, roots: { memory } }: Hierarchy,
+  kept: string,
+  from: ReadValue,
+): number | null {
+  return version === 2 ? null : toNumber(from(memory + kept, 'memory.usage_in_bytes'))
 }
 
 /** For who looks at a container now and then. */

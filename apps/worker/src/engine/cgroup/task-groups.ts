@@ -6,11 +6,11 @@ import type { Owner } from '../labels.js'
 import {
   type CurrentFigures,
   type Figures,
-  type LiveFigures,
   type ReadValue,
   readCurrentFigures,
   readFigures,
-  readLiveFigures,
+  readMemory,
+  readOomKills,
 } from './figures.js'
 import { childOf, type Hierarchy, OpenValues, readdirOr, readValue } from './hierarchy.js'
 import { loggedOomKills } from './kernel-log.js'
@@ -29,20 +29,22 @@ export interface TaskGroup {
   /** Whether its count of OOM kills is complete after the end; else it holds only what was seen while the container ran. */
   readonly countsOomKills: boolean
   /**
-   * Finds the container's group, once it was started.
+   * Finds the container's group, once it was started. Repeatable, at no cost once it was found.
    *
    * @returns the pid of one of its processes, null when none can be seen any more; `elsewhere` when the engine did not
    *   put it here, and the figures are not its
    */
   attach(containerId: string): number | null | 'elsewhere'
   read(): Figures
-  /** The part of `read` that is lost with the container where `countsOomKills` is not, at a tenth of its cost. */
-  readLive(): LiveFigures
+  /** Of `read`, what is lost with the container, at a tenth of its cost; null where `countsOomKills`. */
+  readOomKills(): number | null
+  /** In bytes; null where `countsOomKills`, for nobody needs it then. */
+  readMemory(): number | null
   /** For who looks at the container now. */
   readCurrent(): CurrentFigures
   /** The OOM kills in it that the kernel has logged; it does not log every one. */
   loggedOomKills(): number
-  /** Closes what `read` and `readLive` keep open. Repeatable; a read after it opens it again. */
+  /** Closes the files that `read`, `readOomKills` and `readMemory` keep open. Repeatable; they open them again. */
   rest(): void
   /** Repeatable. @throws Error when the container is still in it */
   remove(): Promise<void>
@@ -111,6 +113,7 @@ function taskGroup(hierarchy: Hierarchy, naming: Naming, name: string, pids: num
   const { parent, folder } = naming.place(name)
   const pidsLimit = naming.limited ? pids : null
   let live: string | null = null
+  let pid: number | null = null
   const values = new OpenValues()
   const from: ReadValue = (group, file) => values.read(group, file)
   return {
@@ -119,15 +122,18 @@ function taskGroup(hierarchy: Hierarchy, naming: Naming, name: string, pids: num
     pids: naming.limited ? pids + 1 : pids,
     countsOomKills: hierarchy.version === 2,
     attach: containerId => {
+      if (pid !== null) return pid
       const root = hierarchy.roots.pids
       const found = childOf(root + folder, containerId)
       if (found === null) return hasRun(hierarchy, folder) ? null : 'elsewhere'
       live = found.slice(root.length)
-      return firstPid(found)
+      pid = firstPid(found)
+      return pid
     },
     read: () => readFigures(hierarchy, { kept: folder, live, pidsLimit }, from),
     readCurrent: () => readCurrentFigures(hierarchy, folder),
-    readLive: () => readLiveFigures(hierarchy, { kept: folder, live }, from),
+    readOomKills: () => (live === null ? null : readOomKills(hierarchy, live, from)),
+    readMemory: () => readMemory(hierarchy, folder, from),
     loggedOomKills: () => loggedOomKills(folder),
     rest: () => values.close(),
     remove: async () => {

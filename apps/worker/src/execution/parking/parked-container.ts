@@ -1,7 +1,7 @@
 import { closeSync, constants, openSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { parseImageReference, TaskFailure } from '@agirunner/contracts'
-import type { TaskGroups } from '../../engine/cgroup/task-groups.js'
+import type { TaskGroup, TaskGroups } from '../../engine/cgroup/task-groups.js'
 import type { ContainerEngine, EngineInfo, ImageInfo } from '../../engine/engine.js'
 import type { Owner } from '../../engine/labels.js'
 import { makeFifo } from '../../support/libc.js'
@@ -33,6 +33,8 @@ export interface ParkedContainer extends Releasable {
   readonly id: string
   readonly slot: Slot
   readonly network: ReservedNetwork
+  /** Null where this worker can't make control groups. The container was found in it already. */
+  readonly group: TaskGroup | null
   /** In milliseconds since 1970. */
   readonly parkedAt: number
   /** Lets it run the script that lies beside its gate. @throws Error when nobody waits at the gate any more */
@@ -116,6 +118,7 @@ async function parkIn(
   })
   await engine.start(id)
   const writer = await reachGate(gate)
+  group?.attach(id)
   let fd: number | null = writer
   const shut = () => {
     if (fd !== null) closeSync(fd)
@@ -129,6 +132,7 @@ async function parkIn(
     id,
     slot,
     network,
+    group,
     parkedAt: Date.now(),
     open: () => {
       try {
