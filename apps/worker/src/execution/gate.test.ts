@@ -53,8 +53,28 @@ describe('the gate', () => {
     )
   })
 
+  it('exports what no shell gives a meaning to, and starts no other program for it', () => {
+    const env = { CI: 'true', HOME: '/x', GIT_AUTHOR_NAME: "it's\nme", AGIRUNNER_TASK_ID: 't', no_proxy: '*' }
+    const script = renderGate(
+      { script: 'echo "$CI $HOME $GIT_AUTHOR_NAME $AGIRUNNER_TASK_ID $no_proxy"' },
+      env,
+    )
+    expect(script).not.toMatch(/\benv\b/)
+    expect(run(script).stdout).toBe("true /x it's\nme t *\n")
+  })
+
+  it.each(['IFS', 'UID', 'OPTIND', 'LC_ALL', 'N', '_'])('gives %s to the command and not to itself', name => {
+    const { code, stdout } = run(renderGate({ command: ['env'] }, { [name]: 'x' }))
+    expect({ code, stdout: `\n${stdout}` }).toMatchObject({
+      code: 0,
+      stdout: expect.stringContaining(`\n${name}=x\n`),
+    })
+    expect(run(renderGate({ command: ['printf', '%s', 'a\nb'] }, { [name]: 'x' })).stdout).toBe('a\nb')
+  })
+
   it('says 127 for a command that is not there', () => {
-    expect(run(renderGate({ command: ['no-such-program'] }, {})).code).toBe(127)
+    for (const name of ['no-such-program', '-x', 'a=b'])
+      expect(run(renderGate({ command: [name] }, { CI: 'true' })).code).toBe(127)
   })
 
   it('has its input at its end', () => {
