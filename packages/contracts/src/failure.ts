@@ -1,5 +1,3 @@
-import { z } from 'zod'
-
 export const ORIGINS = ['task', 'platform', 'operator', 'infrastructure'] as const
 /** Whose matter a failure is: the task's own code, the platform's request, the operator's set-up, or the machinery. */
 export type Origin = (typeof ORIGINS)[number]
@@ -180,16 +178,15 @@ export const FAILURES = {
 export type FailureCode = keyof typeof FAILURES
 export const FAILURE_CODES = Object.keys(FAILURES) as [FailureCode, ...FailureCode[]]
 
-export const FailureSchema = z.object({
-  code: z.enum(FAILURE_CODES),
-  origin: z.enum(ORIGINS),
-  retryable: z.boolean(),
-  phase: z.enum(PHASES),
-  message: z.string(),
-  hint: z.string(),
-})
 /** A failure as the platform reads it in a result. */
-export type Failure = z.infer<typeof FailureSchema>
+export interface Failure {
+  readonly code: FailureCode
+  readonly origin: Origin
+  readonly retryable: boolean
+  readonly phase: Phase
+  readonly message: string
+  readonly hint: string
+}
 
 /**
  * The typed error that every room throws. `message` says what failed and why; secrets never are part of it.

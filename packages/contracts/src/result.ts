@@ -1,5 +1,5 @@
 import { z } from 'zod'
-import { FailureSchema } from './failure.js'
+import { FAILURE_CODES, type Failure, ORIGINS, PHASES } from './failure.js'
 
 export const STATUSES = ['succeeded', 'failed', 'timed_out', 'canceled'] as const
 export type Status = (typeof STATUSES)[number]
@@ -14,6 +14,15 @@ const StoredSchema = z.object({
   uri: z.string(),
   sizeBytes: z.number().int().nonnegative(),
   sha256: z.string(),
+})
+
+export const FailureSchema: z.ZodType<Failure> = z.object({
+  code: z.enum(FAILURE_CODES),
+  origin: z.enum(ORIGINS),
+  retryable: z.boolean(),
+  phase: z.enum(PHASES),
+  message: z.string(),
+  hint: z.string(),
 })
 
 const AttemptSchema = z.object({

@@ -1,4 +1,4 @@
-import { TaskFailure } from '@agirunner/contracts'
+import { TaskFailure } from '@agirunner/contracts/failure'
 
 /** Whether the system said that there is no room: on the disk, or in somebody's quota. */
 export function isDiskFull(error: unknown): boolean {

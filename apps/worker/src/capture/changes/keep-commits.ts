@@ -1,6 +1,6 @@
 import { mkdirSync, rmSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import { TaskFailure } from '@agirunner/contracts'
+import { TaskFailure } from '@agirunner/contracts/failure'
 import { renderCommit } from '../../workspace/git/commit-object.js'
 import { EMPTY_TREE, ObjectStore } from '../../workspace/git/objects.js'
 import { indexPack } from '../../workspace/git/pack-index.js'

@@ -1,4 +1,4 @@
-import { TaskFailure } from '@agirunner/contracts'
+import { TaskFailure } from '@agirunner/contracts/failure'
 import type { AnswerMessage, JobMessage } from './protocol.js'
 
 export type Progress = (data: Record<string, unknown>) => void

@@ -11,7 +11,7 @@ import {
   symlinkSync,
   writeSync,
 } from 'node:fs'
-import { TaskFailure } from '@agirunner/contracts'
+import { TaskFailure } from '@agirunner/contracts/failure'
 import { ATTRIBUTES_FILE, Attributes, MAX_ATTRIBUTES_BYTES } from './attributes.js'
 import { toWorkTree } from './conversion.js'
 import { Effort, EffortError } from './glob.js'

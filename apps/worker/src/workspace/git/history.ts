@@ -1,4 +1,4 @@
-import { TaskFailure } from '@agirunner/contracts'
+import { TaskFailure } from '@agirunner/contracts/failure'
 import type { ObjectStore } from './objects.js'
 import { parseCommit, parseTag } from './tree.js'
 

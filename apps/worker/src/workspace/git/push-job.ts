@@ -1,6 +1,6 @@
 import { createReadStream, statSync } from 'node:fs'
 import { Readable } from 'node:stream'
-import { TaskFailure } from '@agirunner/contracts'
+import { TaskFailure } from '@agirunner/contracts/failure'
 import type { GitHttpResponse } from 'isomorphic-git'
 import type { Progress } from '../children/serve.js'
 import { withoutSecrets } from './credentials.js'

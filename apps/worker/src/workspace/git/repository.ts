@@ -12,7 +12,7 @@ import {
   writeFileSync,
 } from 'node:fs'
 import { join } from 'node:path'
-import { TaskFailure } from '@agirunner/contracts'
+import { TaskFailure } from '@agirunner/contracts/failure'
 import { closureOf } from './closure.js'
 import { walkHistory } from './history.js'
 import { ObjectStore } from './objects.js'

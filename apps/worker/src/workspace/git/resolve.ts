@@ -1,4 +1,5 @@
-import { isRefName, TaskFailure } from '@agirunner/contracts'
+import { TaskFailure } from '@agirunner/contracts/failure'
+import { isRefName } from '@agirunner/contracts/ref-name'
 import git, { type HttpClient, type ServerRef } from 'isomorphic-git'
 import type { Credentials } from './credentials.js'
 

@@ -1,6 +1,6 @@
 import { chownSync, lchownSync, lstatSync, readdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { TaskFailure } from '@agirunner/contracts'
+import { TaskFailure } from '@agirunner/contracts/failure'
 import { Errors, type HttpClient } from 'isomorphic-git'
 import type { Progress } from '../children/serve.js'
 import { diskFull, isDiskFull } from '../disk-full.js'

@@ -7,7 +7,7 @@ import {
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https'
 import { isIP } from 'node:net'
 import { pipeline, type Readable } from 'node:stream'
-import { TaskFailure } from '@agirunner/contracts'
+import { TaskFailure } from '@agirunner/contracts/failure'
 import type { GitHttpRequest, GitHttpResponse } from 'isomorphic-git'
 import { checkedLookup, kindOf } from './address.js'
 import { type Credentials, dropCredentials, sharesCredentials, withoutSecrets } from './credentials.js'

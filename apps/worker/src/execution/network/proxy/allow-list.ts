@@ -1,4 +1,4 @@
-import { type AllowedHost, canonicalHost, parseAllowedHost } from '@agirunner/contracts'
+import { type AllowedHost, canonicalHost, parseAllowedHost } from '@agirunner/contracts/network-host'
 
 /** The places that one task may reach, by name and port. */
 export class AllowList {

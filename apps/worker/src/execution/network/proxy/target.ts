@@ -1,6 +1,6 @@
 import type { IncomingMessage } from 'node:http'
 import { isIPv6, type LookupFunction } from 'node:net'
-import { canonicalHost } from '@agirunner/contracts'
+import { canonicalHost } from '@agirunner/contracts/network-host'
 import { type PrepareRequestFunctionOpts, RequestError } from 'proxy-chain'
 import type { Address } from './lookup.js'
 
