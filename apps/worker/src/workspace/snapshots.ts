@@ -61,7 +61,7 @@ export class Snapshots {
   readonly #dataDir: string
   readonly #worker: Owner
   readonly #builds = new SharedWork<void>()
-  /** Of snapshots that were found whole, by their path: nobody changes one, and its pin tells whether it is still there. */
+  /** What was read of snapshots, by their path: nobody changes it, and its pin tells whether one is still there. */
   readonly #known = new Map<string, SnapshotMeta>()
   /** How often a workspace was made from what was there, and how often not. */
   readonly counts = { hits: 0, misses: 0 }
@@ -108,7 +108,7 @@ export class Snapshots {
   }
 
   #find(key: SnapshotKey, path: string, slot: string): Snapshot | null {
-    const meta = this.#known.get(path) ?? readWhole(path)
+    const meta = readWhole(path, this.#known.get(path))
     if (meta === null) return null
     const entry = this.#cache.entry(path)
     const unpin = entry.pin(holderOf(slot))
@@ -213,9 +213,10 @@ function metaOf({ url, tenant, commit, ref, depth, uid }: SnapshotKey, made: Che
   return { format: FORMAT, url, tenant, commit, ref, depth, uid, ...made }
 }
 
-function readWhole(path: string): SnapshotMeta | null {
+/** @param known its meta, where that was read before */
+function readWhole(path: string, known: SnapshotMeta | null = null): SnapshotMeta | null {
   try {
-    const meta = readMeta(path) as SnapshotMeta | null
+    const meta = known ?? (readMeta(path) as SnapshotMeta | null)
     if (meta?.format !== FORMAT) return null
     const parts = ['repo/.git/HEAD', 'repo/.git/config', 'pins'].map(part => statSync(join(path, part)))
     return parts.every(part => part.isDirectory() || part.size > 0) ? meta : null
