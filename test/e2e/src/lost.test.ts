@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { expectNoLeaks, type PrivateEngine, startPrivateEngine } from '@agirunner/test-kit'
+import { eventually, expectNoLeaks, type PrivateEngine, startPrivateEngine } from '@agirunner/test-kit'
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from '@jest/globals'
 import { createWorld, newTaskId, readLogs, type World } from './support.js'
 
@@ -35,21 +35,15 @@ describe('an engine that restarts under a task', () => {
     // What waits for a next task is left in the end.
     const worker = await world.startWorker({ DOCKER_HOST: engine.host, AGIRUNNER_PARK: '0' })
     const taskId = await start(GENTLE)
+    const told = () =>
+      docker('--host', engine.host, 'ps', '-a', '--filter', `name=${taskId}`, '--format', '{{.Status}}')
+    // Its output comes before the engine has noted that it runs; one that dies before that forgets it.
+    await eventually(() => told().startsWith('Up'), { within: 10_000 })
     worker.kill('SIGSTOP')
     await engine.kill()
     await engine.resume()
     // The control: while the worker can't look, the engine itself has it as a success.
-    const told = docker(
-      '--host',
-      engine.host,
-      'ps',
-      '-a',
-      '--filter',
-      `name=${taskId}`,
-      '--format',
-      '{{.Status}}',
-    )
-    expect(told).toMatch(/^Exited \(0\)/)
+    expect(told()).toMatch(/^Exited \(0\)/)
     worker.kill('SIGCONT')
     const result = await world.producer.waitForResult(taskId, { signal: AbortSignal.timeout(60_000) })
     expect(result).toMatchObject({

@@ -64,7 +64,8 @@ export function renderGate(
     `N='\n'`,
     border === null ? `exec 1>>${log}/o 2>>${log}/e </dev/null` : 'exec </dev/null',
     `fail() { echo "f $1" >>${log}/s; exit ${GATE_FAILED}; }`,
-    ...(environment.byProgram === '' ? [] : [`command -v env >/dev/null || fail 'the image has no env'`]),
+    // Whether the task sets variables of its own or not, its image is looked at alike.
+    `command -v env >/dev/null || fail 'the image has no env'`,
     ...notes.map(note => `printf 'agirunner: %s\\n' ${quote(note)} >&2`),
     ...(secrets ? [`. ${INSIDE.gate}/${SECRETS_FILE}`] : []),
     `cd ${repo} || fail 'the workspace is not there'`,
