@@ -43,7 +43,7 @@ function parseCall(args: string[], at: string): Call | null {
     suites: SUITES.filter(({ name }) => positionals.includes(name)),
     planOf: ({ alone, together }) => {
       // The rest of its share goes to the start and the end of what it measures.
-      const rounds = brief && together ? { ...together, seconds: together.seconds * 0.7 } : alone
+      const rounds = brief && together ? { ...together, seconds: together.seconds * 0.6 } : alone
       return { rounds: runs ? { most: runs, seconds: Number.POSITIVE_INFINITY } : rounds, brief, tasks }
     },
     json: values.json ?? `bench-results/${at.replace(/[:.]/g, '-')}.json`,

@@ -22,35 +22,35 @@ export const SUITES: readonly Suite[] = [
     name: 'burst',
     about: 'a hundred tasks at once: when each has its first output',
     alone: rounds(1),
-    together: rounds(1, 75),
+    together: rounds(1, 85),
     run: benchBurst,
   },
   {
     name: 'start',
     about: 'from the enqueueing to the first byte and to the result, beside peers',
     alone: rounds(20),
-    together: rounds(6, 65),
+    together: rounds(4, 58),
     run: benchStart,
   },
   {
     name: 'parked',
     about: 'the same of tasks for which a container waits, by commit and by ref',
     alone: rounds(100),
-    together: rounds(50, 45),
+    together: rounds(50, 42),
     run: benchParked,
   },
   {
     name: 'throughput',
     about: 'tasks a second, 1 to 16 at once, beside a loop of bare containers',
     alone: rounds(5),
-    together: rounds(2, 80),
+    together: rounds(1, 60),
     run: benchThroughput,
   },
   {
     name: 'enqueue',
     about: 'tasks into the queue, beside BullMQ alone',
     alone: rounds(20),
-    together: rounds(10, 25),
+    together: rounds(10, 15),
     run: benchEnqueue,
   },
   {
@@ -71,34 +71,34 @@ export const SUITES: readonly Suite[] = [
     name: 'workspace',
     about: 'making a workspace and reading its change, by the size of the repository',
     alone: rounds(5),
-    together: rounds(1, 65),
+    together: rounds(1, 48),
     run: benchWorkspaces,
   },
   {
     name: 'capture',
     about: 'reading a change, by its size and that of the repository',
     alone: rounds(5),
-    together: rounds(1, 55),
+    together: rounds(1, 56),
     run: benchCaptures,
   },
   {
     name: 'logs',
     about: "reading a flood of output, and a neighbour's first output beside one",
     alone: rounds(5),
-    together: rounds(1, 45),
+    together: rounds(1, 42),
     run: benchLogs,
   },
   {
     name: 'artifacts',
     about: 'keeping what a task leaves, on disk and in a bucket, and reading it',
     alone: rounds(2),
-    together: rounds(1, 70),
+    together: rounds(1, 75),
     run: benchArtifacts,
   },
 ]
 
 async function benchWorkspaces(stage: Stage, plan: Plan): Promise<Found> {
-  const sizes = plan.brief ? [400, 5_000] : [400, 5_000, 50_000]
+  const sizes = plan.brief ? [400, 2_000] : [400, 5_000, 50_000]
   const samples = await measureWorkspaces({ ...(await repositoriesOf(stage, plan)), sizes })
   return { samples, text: renderWorkspaces(samples) }
 }
