@@ -98,21 +98,12 @@ export class Enqueuer {
   }
 
   async #refuseConflicts(redis: RuntimeRedis, tasks: readonly PreparedTask[]): Promise<void> {
-    const find = async (chunk: readonly PreparedTask[]) => {
+    const taken: string[] = []
+    for (const chunk of chunksOf(tasks)) {
       const records = chunk.map(({ task }) => this.#names.record(task.taskId))
       const known = await redis.agirunnerFindHashes(records.length, ...records)
-      return chunk.flatMap((one, at) => (known[at] && known[at] !== one.hash ? one.task.taskId : []))
+      taken.push(...chunk.flatMap((one, at) => (known[at] && known[at] !== one.hash ? one.task.taskId : [])))
     }
-    const taken: string[] = []
-    let before: Promise<string[]> = Promise.resolve([])
-    for (const chunk of chunksOf(tasks)) {
-      const finding = find(chunk)
-      // When the one before fails first, nobody waits for this one any more.
-      finding.catch(() => undefined)
-      taken.push(...(await before))
-      before = finding
-    }
-    taken.push(...(await before))
     if (taken.length > 0) throw new TaskConflictError(taken)
   }
 

@@ -70,7 +70,7 @@ export function readClaim(slotRoot: string): Claim | null {
     const [first = '', ...others] = readFileSync(join(slotRoot, FILE), 'utf8').split('\n')
     const claim = JSON.parse(first) as Claim
     // Behind the last newline is nothing, or what a worker was writing as it died.
-    const last = others.slice(0, -1).at(-1)
+    const last = others.at(-2)
     if (claim.version !== 1) return null
     return last === undefined ? claim : { ...claim, state: JSON.parse(last) as SavedState }
   } catch {

@@ -61,8 +61,6 @@ export class Snapshots {
   readonly #dataDir: string
   readonly #worker: Owner
   readonly #builds = new SharedWork<void>()
-  /** What was read of snapshots, by their path: nobody changes it, and its pin tells whether one is still there. */
-  readonly #known = new Map<string, SnapshotMeta>()
   /** How often a workspace was made from what was there, and how often not. */
   readonly counts = { hits: 0, misses: 0 }
 
@@ -108,15 +106,11 @@ export class Snapshots {
   }
 
   #find(key: SnapshotKey, path: string, slot: string): Snapshot | null {
-    const meta = readWhole(path, this.#known.get(path))
+    const meta = readWhole(path)
     if (meta === null) return null
     const entry = this.#cache.entry(path)
     const unpin = entry.pin(holderOf(slot))
-    if (unpin === null) {
-      this.#known.delete(path)
-      return null
-    }
-    this.#know(path, meta)
+    if (unpin === null) return null
     return {
       key,
       repo: join(path, 'repo'),
@@ -126,11 +120,6 @@ export class Snapshots {
         await unpin()
       },
     }
-  }
-
-  #know(path: string, meta: SnapshotMeta): void {
-    if (this.#known.size >= MAX_KNOWN) this.#known.clear()
-    this.#known.set(path, meta)
   }
 
   #path(key: SnapshotKey): string {
@@ -200,7 +189,6 @@ export class Snapshots {
 }
 
 const MAX_BUILDS = 3
-const MAX_KNOWN = 1000
 
 /** Names a repository of the cache: one per address, and one per tenant where it takes credentials to read it. */
 export function repositoryId(url: string | null, tenant: string | null): string {
@@ -213,10 +201,9 @@ function metaOf({ url, tenant, commit, ref, depth, uid }: SnapshotKey, made: Che
   return { format: FORMAT, url, tenant, commit, ref, depth, uid, ...made }
 }
 
-/** @param known its meta, where that was read before */
-function readWhole(path: string, known: SnapshotMeta | null = null): SnapshotMeta | null {
+function readWhole(path: string): SnapshotMeta | null {
   try {
-    const meta = known ?? (readMeta(path) as SnapshotMeta | null)
+    const meta = readMeta(path) as SnapshotMeta | null
     if (meta?.format !== FORMAT) return null
     const parts = ['repo/.git/HEAD', 'repo/.git/config', 'pins'].map(part => statSync(join(path, part)))
     return parts.every(part => part.isDirectory() || part.size > 0) ? meta : null

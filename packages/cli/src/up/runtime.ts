@@ -5,7 +5,7 @@ import { setUp } from '@agirunner/setup'
 import { CliError, EXIT } from '../errors.js'
 import { maskUrl } from '../output.js'
 import type { Env, Settings } from '../settings.js'
-import { Child, type ReadyMessage } from './child.js'
+import { Child, type ChildOptions } from './child.js'
 import { RedisKeeper } from './redis-keeper.js'
 import { removeUp, type UpRecord, writeUp } from './up-file.js'
 
@@ -91,17 +91,22 @@ export class Runtime {
   }
 
   async #startWorker(signal: AbortSignal): Promise<void> {
-    const child: Child = this.#child('worker', '@agirunner/worker', (pid, { id, strategy, http }) => {
-      const url = typeof http === 'string' ? http : null
-      this.#worker = { child, pid, id: String(id), strategy: String(strategy), http: url }
-      this.#announceAgain()
-    })
+    const child: Child = this.#child(
+      'worker',
+      '@agirunner/worker',
+      WORKER_NODE_ARGUMENTS,
+      (pid, { id, strategy, http }) => {
+        const url = typeof http === 'string' ? http : null
+        this.#worker = { child, pid, id: String(id), strategy: String(strategy), http: url }
+        this.#announceAgain()
+      },
+    )
     this.#stops.push(() => child.stop())
     await child.start(signal)
   }
 
   async #startBoard(signal: AbortSignal): Promise<void> {
-    const child = this.#child('board', '@agirunner/board', (pid, { url, user, password }) => {
+    const child = this.#child('board', '@agirunner/board', [], (pid, { url, user, password }) => {
       this.#board = {
         pid,
         url: String(url),
@@ -114,12 +119,17 @@ export class Runtime {
     await child.start(signal)
   }
 
-  #child(name: string, module: string, onReady: (pid: number, message: ReadyMessage) => void): Child {
+  #child(
+    name: string,
+    module: string,
+    nodeArguments: readonly string[],
+    onReady: ChildOptions['onReady'],
+  ): Child {
     const { dataDir } = this.#options.settings
     return new Child({
       name,
       program: fileURLToPath(new URL('./main.js', import.meta.resolve(module))),
-      nodeArguments: name === 'worker' ? WORKER_NODE_ARGUMENTS : [],
+      nodeArguments,
       env: () => this.#childEnv(),
       logFile: join(dataDir, 'log', `${name}.log`),
       say: text => this.#say(text),
